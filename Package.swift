@@ -1,0 +1,83 @@
+// swift-tools-version:6.2
+import PackageDescription
+
+/// Every target is compiled the same way: Swift 6, strict memory safety, warnings are errors. No `unsafeFlags`: a package
+/// that has them cannot be depended on by version.
+let settings: [SwiftSetting] = [
+    .strictMemorySafety(),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("ExistentialAny"),
+]
+
+/// What protoc generates imports publicly what it does not show, which is a warning with `InternalImportsByDefault`.
+let generatedSettings: [SwiftSetting] = [
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    .enableUpcomingFeature("ExistentialAny"),
+]
+
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let protobuf: Target.Dependency = .product(name: "SwiftProtobuf", package: "swift-protobuf")
+
+let package = Package(
+    name: "Apus",
+    products: [
+        .library(name: "Apus", targets: ["Apus"]),
+        .library(name: "ApusProtobuf", targets: ["ApusProtobuf"]),
+        .library(name: "EchoV1", targets: ["EchoV1"]),
+        .executable(name: "apus-echo", targets: ["apus-echo"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-log", from: "1.14.0"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.10.0"),
+        .package(url: "https://github.com/apple/swift-protobuf", from: "1.36.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+    ],
+    targets: [
+        // The C libraries, and the few macros that Swift cannot see.
+        .target(name: "CLinux"),
+        .systemLibrary(name: "CNghttp2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
+
+        // The layers, from the bottom up; Tests/TidyTests holds the imports to this order.
+        .target(name: "ApusBase", dependencies: ["CLinux"], swiftSettings: settings),
+        .target(name: "ApusEventLoop", dependencies: ["ApusBase", "CLinux", logging], swiftSettings: settings),
+        .target(
+            name: "ApusTransport",
+            dependencies: ["ApusBase", "ApusEventLoop", "CNghttp2", "CLinux", logging],
+            swiftSettings: settings
+        ),
+        .target(name: "Apus", dependencies: ["ApusTransport", logging, lifecycle], swiftSettings: settings),
+        .target(name: "ApusProtobuf", dependencies: ["Apus", protobuf], swiftSettings: settings),
+        .target(
+            name: "EchoV1",
+            dependencies: ["Apus", "ApusProtobuf", protobuf],
+            swiftSettings: generatedSettings
+        ),
+
+        .executableTarget(
+            name: "apus-echo",
+            dependencies: [
+                "Apus", "ApusProtobuf", "EchoV1", logging, lifecycle,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: settings
+        ),
+
+        .testTarget(name: "ApusBaseTests", dependencies: ["ApusBase"], swiftSettings: settings),
+        .testTarget(name: "ApusEventLoopTests", dependencies: ["ApusEventLoop", logging], swiftSettings: settings),
+        .testTarget(
+            name: "ApusTransportTests",
+            dependencies: ["ApusTransport", logging],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "ApusTests",
+            dependencies: ["Apus", "ApusProtobuf", "EchoV1", logging],
+            swiftSettings: settings
+        ),
+        .testTarget(name: "TidyTests", swiftSettings: settings),
+    ],
+    swiftLanguageModes: [.v6]
+)
