@@ -1,0 +1,68 @@
+/// What each module may import of this package and of others. `Swift`'s own `Synchronization` is free to all.
+private let importTable: [String: Set<String>] = [
+    "ApusBase": ["CLinux", "Glibc"],
+    "ApusEventLoop": ["ApusBase", "CLinux", "Glibc", "Logging"],
+    "ApusTLS": ["ApusBase", "COpenSSL", "Logging"],
+    "ApusTransport": ["ApusBase", "ApusEventLoop", "ApusTLS", "CLinux", "CNghttp2", "Logging"],
+    "Apus": ["ApusBase", "ApusEventLoop", "ApusTransport", "Logging", "ServiceLifecycle"],
+    "ApusProtobuf": ["Apus", "Foundation", "SwiftProtobuf"],
+    "ApusServices": ["Apus", "ApusProtobuf", "Foundation", "SwiftProtobuf"],
+    "ApusGRPCTransport": ["ApusBase", "ApusTransport", "Foundation", "GRPCCore", "Logging"],
+    "ConcurrentMap": [],
+    "ApusSubscriptions": ["Apus", "ConcurrentMap", "Foundation", "Logging"],
+    "ApusCodeGen": ["Foundation", "SwiftProtobufPluginLibrary"],
+    "protoc-gen-apus": ["ApusCodeGen", "Foundation", "SwiftProtobufPluginLibrary"],
+    "EchoV1": ["Apus", "ApusProtobuf", "SwiftProtobuf"],
+]
+
+/// An executable sees what a user of the package sees, and may parse arguments and be run as a service.
+private let importsOfExecutables: Set = [
+    "Apus", "ApusProtobuf", "ApusServices", "ApusSubscriptions", "ArgumentParser", "ConcurrentMap", "EchoV1",
+    "Foundation",
+    "Logging", "ServiceLifecycle", "SwiftProtobuf",
+]
+
+private let importsOfAll: Set = ["Synchronization"]
+private let modulesOfC: Set = ["CLinux", "CNghttp2", "COpenSSL", "CZlib", "Glibc"]
+
+extension Rule {
+    static let importsPointDown = Rule("imports point down the table of modules") { tree in
+        tree.sources.flatMap { file -> [Violation] in
+            guard let module = file.module else { return [] }
+            let isExecutable = module.hasPrefix("apus-")
+            guard let allowed = isExecutable ? importsOfExecutables : importTable[module] else {
+                return [Violation(path: file.path, line: 1, problem: "\(module) is not in the table of modules")]
+            }
+            return file.imports.filter { !allowed.union(importsOfAll).contains($0.module) }
+                .map { Violation(path: file.path, line: $0.line, problem: "\(module) may not import \($0.module)") }
+        }
+    }
+
+    static let importsOfCAreInternal = Rule("C is imported with `internal import`") { tree in
+        tree.sources.flatMap { file in
+            file.imports.filter { modulesOfC.contains($0.module) && $0.access != "internal" }
+                .map { Violation(path: file.path, line: $0.line, problem: "\($0.module) needs an `internal import`") }
+        }
+    }
+
+    static let nghttp2StaysInItsFolder = Rule("nghttp2 is seen in one folder") { tree in
+        tree.sources.filter { !$0.path.hasPrefix("Sources/ApusTransport/HTTP2/") }.flatMap { file in
+            file.imports.filter { $0.module == "CNghttp2" }
+                .map { Violation(path: file.path, line: $0.line, problem: "CNghttp2 is for HTTP2/ alone") }
+        }
+    }
+}
+
+extension SourceFile {
+    /// The imports of a file: `import M`, `internal import M`, `@testable import M`, `import struct M.S`.
+    var imports: [(module: String, access: String?, line: Int)] {
+        tokens.indices.compactMap { index in
+            guard tokens[index].text == "import", let next = token(after: index), next.kind == .word else { return nil }
+            let kinds: Set = ["struct", "class", "enum", "protocol", "typealias", "func", "let", "var"]
+            let name = kinds.contains(next.text) ? token(after: index + 1)?.text ?? "" : next.text
+            let before = token(before: index)
+            let access = before?.line == tokens[index].line && before?.kind == .word ? before?.text : nil
+            return (name == "FoundationEssentials" ? "Foundation" : name, access, tokens[index].line)
+        }
+    }
+}
