@@ -1,0 +1,243 @@
+package import ApusBase
+internal import CLinux
+package import Logging
+package import Synchronization
+
+/// One thread, its descriptors, its timers and its work: everything a connection lives on.
+///
+/// A turn is: wait for events; tell the descriptors' handlers; fire the timers; take what other threads have queued; run
+/// jobs and bodies, up to a bound; call those who wait for the end of the turn.
+///
+/// It is an executor of Swift tasks (`Task(executorPreference: loop)`) and of actors (`unownedExecutor`); see
+/// `EventLoop+Executor.swift`.
+///
+/// Thread-safety: `execute`, `enqueue`, `wake`, `stop`, `join`, `isCurrent`, `addStallObserver` and the connection count
+/// are for any thread. All else belongs to the loop's own, which debug builds check. The thread keeps the loop alive until
+/// it is stopped.
+@safe
+package final class EventLoop: @unchecked Sendable {
+    // SAFETY: `readScratchStorage` and `writeScratchStorage` are owned by the loop, freed in deinit.
+
+    package struct Configuration: Sendable {
+        /// A callback, job or body that runs for longer is reported; nil for never. The clock that measures it is only as
+        /// fine as the kernel's tick: 1 to 10 ms.
+        package var stallThreshold: Duration? = .milliseconds(500)
+        /// How many of the jobs and bodies that were queued when a turn comes to them it runs; the rest waits for the next,
+        /// so that descriptors are not starved.
+        package var queuedWorkPerTurnMax = 4096
+        /// How many more it runs of those that these have queued.
+        package var furtherWorkPerTurnMax = 256
+        /// How many timers one turn fires.
+        package var timersPerTurnMax = 4096
+
+        package init() {}
+    }
+
+    package let name: String
+    let clock: any LoopClock
+    let configuration: Configuration
+    let logger: Logger
+    let inbox: LoopInbox
+    /// The executor of actors that live here.
+    let serialExecutor = LoopSerialExecutor()
+    /// How many connections live here; for whoever looks for the loop with the fewest.
+    package let connectionCount = Atomic<Int>(0)
+    /// Present until it is joined.
+    private let thread = Lock<LoopThread?>(nil)
+    /// Why a loop that never ran did not.
+    let startError: SystemError?
+
+    // What follows is confined to the loop's thread, and to `init` and `deinit`.
+
+    /// The time as of the start of the turn or the last `refreshNow`.
+    package internal(set) var now: MonotonicInstant
+    /// Which job is being run (the bits of its UnownedJob), 0 if none is. A task's job is the same each time it runs.
+    package internal(set) var currentJob: UInt = 0
+    var descriptors: DescriptorTable
+    var timers: TimerWheel
+    var work = WorkRing()
+    var spareWork = WorkRing()
+    var turnEndHandlers: [any TurnEndHandler] = []
+    var spareTurnEndHandlers: [any TurnEndHandler] = []
+    /// Whether work is refused, since the thread is about to end.
+    var isClosed = false
+    /// When the present unit began, by the coarse clock.
+    var unitStart: Int64 = 0
+    /// 0 if nothing is measured.
+    let stallThresholdNanoseconds: Int64
+    var stallObservers: [StallObserver] = []
+    private var readScratchStorage: UnsafeMutableRawBufferPointer?
+    private var writeScratchStorage: UnsafeMutableRawBufferPointer?
+
+    private static let readScratchBytes = 64 * 1024
+    private static let writeScratchBytes = 256 * 1024
+
+    /// Starts the loop's thread.
+    ///
+    /// - Throws: what keeps the kernel from giving an epoll, an eventfd or a thread.
+    package convenience init(
+        name: String,
+        clock: any LoopClock = MonotonicClock(),
+        configuration: Configuration = Configuration(),
+        logger: Logger
+    ) throws(SystemError) {
+        let inbox = try LoopInbox()
+        let descriptors = try DescriptorTable(wakeDescriptor: inbox.eventDescriptor)
+        self.init(name, clock, configuration, logger, inbox: inbox, descriptors: descriptors, startError: nil)
+        clock.attach(self)
+        let thread = try LoopThread(name: name) { self.run() }
+        self.thread.withLock { $0 = thread }
+    }
+
+    /// A loop that could not be started: it refuses all work, as a stopped one does, and says why when a descriptor is
+    /// registered. For where there is no one to throw to.
+    convenience init(name: String, unstartable error: SystemError, logger: Logger) {
+        self.init(
+            name,
+            MonotonicClock(),
+            Configuration(),
+            logger,
+            inbox: LoopInbox(closed: ()),
+            descriptors: DescriptorTable(closed: ()),
+            startError: error
+        )
+        isClosed = true
+    }
+
+    private init(
+        _ name: String,
+        _ clock: any LoopClock,
+        _ configuration: Configuration,
+        _ logger: Logger,
+        inbox: LoopInbox,
+        descriptors: consuming DescriptorTable,
+        startError: SystemError?
+    ) {
+        self.name = name
+        self.clock = clock
+        self.configuration = configuration
+        self.logger = logger
+        self.inbox = inbox
+        self.descriptors = descriptors
+        self.startError = startError
+        stallThresholdNanoseconds = configuration.stallThreshold.map { max($0.saturatingNanoseconds, 1) } ?? 0
+        now = clock.now()
+        timers = TimerWheel(now: now)
+        serialExecutor.attach(self)
+    }
+
+    deinit {
+        thread.withLock { $0?.detach() }
+        unsafe readScratchStorage?.deallocate()
+        unsafe writeScratchStorage?.deallocate()
+    }
+
+    // MARK: Which thread
+
+    /// Whether the caller is on this loop's thread.
+    package var isCurrent: Bool {
+        // SAFETY: two addresses are compared; neither is followed.
+        unsafe clinux_current_loop() == Unmanaged.passUnretained(self).toOpaque()
+    }
+
+    /// The loop whose thread the caller is on, if any.
+    package static var current: EventLoop? {
+        // SAFETY: the address was set by the loop's thread, which holds a reference until after it has reset it.
+        guard let address = unsafe clinux_current_loop() else { return nil }
+        return unsafe Unmanaged<EventLoop>.fromOpaque(address).takeUnretainedValue()
+    }
+
+    /// Stops a debug build if the caller is not on the loop's thread.
+    @inline(__always)
+    package func assertCurrent() {
+        assert(isCurrent, "this belongs to the thread of event loop \(name)")
+    }
+
+    /// Reads the clock, for whoever has worked for long in this turn.
+    package func refreshNow() {
+        assertCurrent()
+        now = clock.now()
+    }
+
+    // MARK: Work
+
+    /// Runs a closure on the loop, in the order in which closures and jobs come. From the loop's own thread it takes no lock
+    /// and wakes no one; it is then run later in this turn or in the next, never before this returns.
+    ///
+    /// - Returns: false if the loop has ended; the closure is dropped then. One that was accepted is run.
+    @discardableResult
+    package func execute(_ body: @escaping @Sendable () -> Void) -> Bool {
+        submit(.body(body))
+    }
+
+    @inline(__always)
+    func submit(_ item: consuming LoopWork) -> Bool {
+        guard isCurrent else { return inbox.submit(item) }
+        if isClosed { return false }
+        work.append(item)
+        return true
+    }
+
+    /// Has the loop go through a turn. Any thread.
+    package func wake() { inbox.wake() }
+
+    /// Has a handler called when this turn ends, after its events, timers and work. One that adds itself when it is called
+    /// is called again at the end of the next turn, which then does not wait for events. A handler is called as often as
+    /// it was added.
+    package func atEndOfTurn(_ handler: any TurnEndHandler) {
+        assertCurrent()
+        turnEndHandlers.append(handler)
+    }
+
+    // MARK: Load
+
+    package func connectionAdded() { connectionCount.add(1, ordering: .relaxed) }
+    package func connectionRemoved() { connectionCount.subtract(1, ordering: .relaxed) }
+
+    // MARK: Scratch memory
+
+    /// 64 KiB to read into, of no defined content. For one synchronous stretch on the loop: whoever runs next uses it too.
+    package var readScratch: UnsafeMutableRawBufferPointer {
+        assertCurrent()
+        if let storage = unsafe readScratchStorage { return unsafe storage }
+        let storage = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.readScratchBytes, alignment: 64)
+        unsafe readScratchStorage = storage
+        return unsafe storage
+    }
+
+    /// 256 KiB to gather a write in, under the same terms.
+    package var writeScratch: UnsafeMutableRawBufferPointer {
+        assertCurrent()
+        if let storage = unsafe writeScratchStorage { return unsafe storage }
+        let storage = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.writeScratchBytes, alignment: 64)
+        unsafe writeScratchStorage = storage
+        return unsafe storage
+    }
+
+    // MARK: The end
+
+    /// Asks the loop to end: it runs what is queued, drops its timers and descriptors (their owners close those), and from
+    /// then on refuses work. Returns at once; harmless when repeated.
+    package func stop() { inbox.requestStop() }
+
+    /// Waits until the loop's thread has ended, which `stop` has to bring about.
+    ///
+    /// - Returns: false, at once, on the loop's own thread: a thread cannot wait for itself.
+    @discardableResult
+    package func join() -> Bool {
+        if isCurrent {
+            assertionFailure("event loop \(name) cannot wait for itself")
+            return false
+        }
+        thread.withLock { thread in
+            thread?.join()
+            thread = nil
+        }
+        return true
+    }
+}
+
+/// Is called when the turn ends in which it was added.
+package protocol TurnEndHandler: AnyObject {
+    func endOfTurn()
+}
