@@ -1,7 +1,6 @@
-package import Synchronization
-
 #if TSAN
     internal import CLinux
+    internal import Synchronization
 
     /// `Mutex`, told to the thread sanitizer.
     ///
@@ -36,7 +35,9 @@ package import Synchronization
         }
     }
 #else
-    /// The lock of this package. An alias of `Mutex`, save under the thread sanitizer (`-Xswiftc -DTSAN`), which does not
-    /// understand `Mutex` and gets a wrapper that announces what it orders.
+    package import Synchronization
+
+    /// The lock of this package. An alias of `Mutex`, save under the thread sanitizer (`-Xswiftc -DTSAN`), which does
+    /// not understand `Mutex` and gets a wrapper that announces what it orders.
     package typealias Lock = Mutex
 #endif

@@ -52,7 +52,8 @@ extension EventLoop {
         }
     }
 
-    /// Names one descriptor for as long as it is registered, and after that, none: not even the next owner of its number.
+    /// Names one descriptor for as long as it is registered, and after that, none: not even the next owner of its
+    /// number.
     package struct Registration: Hashable, Sendable {
         package let descriptor: CInt
         var index: UInt32
@@ -65,13 +66,14 @@ extension EventLoop {
 
 /// The descriptors of one loop: epoll, the events it last fetched, and a slab of handlers.
 ///
-/// The kernel keeps the index and the generation of a registration and hands them back with each event, so that an event
-/// that was fetched before its descriptor was deregistered finds nobody. Not thread-safe: it is confined to its loop.
+/// The kernel keeps the index and the generation of a registration and hands them back with each event, so that an
+/// event that was fetched before its descriptor was deregistered finds nobody. Not thread-safe: it is confined to its
+/// loop.
 @safe
 struct DescriptorTable: ~Copyable {
-    // SAFETY: `events` and `entries` are owned by this value and freed in deinit; entries below `capacity` are initialised.
-    // An index from the kernel or a Registration is compared with `capacity` before use. No pointer is kept across a call
-    // that can grow the slab.
+    // SAFETY: `events` and `entries` are owned by this value and freed in deinit; entries below `capacity` are
+    // initialised. An index from the kernel or a Registration is compared with `capacity` before use. No pointer is
+    // kept across a call that can grow the slab.
 
     /// The key of the loop's own eventfd: no generation is that high.
     private static let wakeKey = UInt64.max

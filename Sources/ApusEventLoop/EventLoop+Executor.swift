@@ -2,11 +2,12 @@ internal import ApusBase
 
 /// The loop as an executor of tasks.
 ///
-/// A job does not say in which role its executor is wanted, and the two must be told apart. A job that comes to a task
-/// executor runs isolated to nothing: were it run with `runSynchronously(isolatedTo: loop, taskExecutor: loop)`, the
-/// runtime would hold it to be inside an actor, forbid it to go on inline into a default actor, and queue it anew at each
-/// call of a function without isolation. A job of an actor has to run isolated to that actor's executor. Hence
-/// `serialExecutor`, an object of its own that queues jobs with a mark; the loop as a `SerialExecutor` is that object.
+/// A job does not say in which role its executor is wanted, and the two must be told apart. A job that comes to a
+/// task executor runs isolated to nothing: were it run with `runSynchronously(isolatedTo: loop, taskExecutor: loop)`,
+/// the runtime would hold it to be inside an actor, forbid it to go on inline into a default actor, and queue it anew
+/// at each call of a function without isolation. A job of an actor has to run isolated to that actor's executor.
+/// Hence `serialExecutor`, an object of its own that queues jobs with a mark; the loop as a `SerialExecutor` is that
+/// object.
 extension EventLoop: TaskExecutor {
     package func enqueue(_ job: consuming ExecutorJob) {
         let job = UnownedJob(job)
@@ -62,7 +63,8 @@ final class LoopSerialExecutor: SerialExecutor, @unchecked Sendable {
         )
     }
 
-    /// The global executor would run an actor's jobs side by side. A thread that lasts as long as there are any does not.
+    /// The global executor would run an actor's jobs side by side. A thread that lasts as long as there are any does
+    /// not.
     private func enqueueLeftOver(_ job: UnownedJob, _ loop: EventLoop) {
         let isFirst = leftOver.withLock { leftOver in
             leftOver.jobs.append(job)

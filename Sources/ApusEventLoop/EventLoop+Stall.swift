@@ -1,11 +1,11 @@
 internal import CLinux
 internal import Logging
 
-/// A loop that is held up keeps all its connections waiting. Each callback, job and body is a unit; one that takes longer
-/// than the threshold is reported.
+/// A loop that is held up keeps all its connections waiting. Each callback, job and body is a unit; one that takes
+/// longer than the threshold is reported.
 extension EventLoop {
-    /// Is told which job (its identity as in `currentJob`, or 0) held the loop up for how long. Answers whether it has dealt
-    /// with it.
+    /// Is told which job (its identity as in `currentJob`, or 0) held the loop up for how long. Answers whether it
+    /// has dealt with it.
     package typealias StallObserver = @Sendable (UInt, Duration) -> Bool
 
     /// Adds an observer, called on the loop. Any thread.

@@ -1,8 +1,9 @@
 package import ApusBase
 
 extension EventLoop {
-    /// Has a handler called once, no earlier than at an instant, and on an idle loop at most about one tick (1.05 ms) later.
-    /// A time that has passed is due in the next turn. O(1); allocates only when more timers are pending than ever before.
+    /// Has a handler called once, no earlier than at an instant, and on an idle loop at most about one tick (1.05 ms)
+    /// later. A time that has passed is due in the next turn. O(1); allocates only when more timers are pending than
+    /// ever before.
     ///
     /// - Parameter tag: handed to the handler, so that one can have several timers.
     package func schedule(at instant: MonotonicInstant, handler: any TimerHandler, tag: UInt64 = 0) -> TimerID {

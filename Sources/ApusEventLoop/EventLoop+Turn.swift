@@ -73,7 +73,8 @@ extension EventLoop {
 
     @inline(__always)
     private func run(_ item: consuming LoopWork) {
-        // SAFETY: the executors are the loop and a part of it; its thread, which this is, holds a reference to the loop.
+        // SAFETY: the executors are the loop and a part of it; its thread, which this is, holds a reference to the
+        // loop.
         switch item {
         case .job(let job):
             currentJob = Self.identity(of: job)

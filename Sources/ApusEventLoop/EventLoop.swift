@@ -5,25 +5,25 @@ package import Synchronization
 
 /// One thread, its descriptors, its timers and its work: everything a connection lives on.
 ///
-/// A turn is: wait for events; tell the descriptors' handlers; fire the timers; take what other threads have queued; run
-/// jobs and bodies, up to a bound; call those who wait for the end of the turn.
+/// A turn is: wait for events; tell the descriptors' handlers; fire the timers; take what other threads have queued;
+/// run jobs and bodies, up to a bound; call those who wait for the end of the turn.
 ///
 /// It is an executor of Swift tasks (`Task(executorPreference: loop)`) and of actors (`unownedExecutor`); see
 /// `EventLoop+Executor.swift`.
 ///
-/// Thread-safety: `execute`, `enqueue`, `wake`, `stop`, `join`, `isCurrent`, `addStallObserver` and the connection count
-/// are for any thread. All else belongs to the loop's own, which debug builds check. The thread keeps the loop alive until
-/// it is stopped.
+/// Thread-safety: `execute`, `enqueue`, `wake`, `stop`, `join`, `isCurrent`, `addStallObserver` and the connection
+/// count are for any thread. All else belongs to the loop's own, which debug builds check. The thread keeps the loop
+/// alive until it is stopped.
 @safe
 package final class EventLoop: @unchecked Sendable {
     // SAFETY: `readScratchStorage` and `writeScratchStorage` are owned by the loop, freed in deinit.
 
     package struct Configuration: Sendable {
-        /// A callback, job or body that runs for longer is reported; nil for never. The clock that measures it is only as
-        /// fine as the kernel's tick: 1 to 10 ms.
+        /// A callback, job or body that runs for longer is reported; nil for never. The clock that measures it is
+        /// only as fine as the kernel's tick: 1 to 10 ms.
         package var stallThreshold: Duration? = .milliseconds(500)
-        /// How many of the jobs and bodies that were queued when a turn comes to them it runs; the rest waits for the next,
-        /// so that descriptors are not starved.
+        /// How many of the jobs and bodies that were queued when a turn comes to them it runs; the rest waits for the
+        /// next, so that descriptors are not starved.
         package var queuedWorkPerTurnMax = 4096
         /// How many more it runs of those that these have queued.
         package var furtherWorkPerTurnMax = 256
@@ -34,7 +34,7 @@ package final class EventLoop: @unchecked Sendable {
     }
 
     package let name: String
-    let clock: any LoopClock
+    package let clock: any LoopClock
     let configuration: Configuration
     let logger: Logger
     let inbox: LoopInbox
@@ -161,8 +161,8 @@ package final class EventLoop: @unchecked Sendable {
 
     // MARK: Work
 
-    /// Runs a closure on the loop, in the order in which closures and jobs come. From the loop's own thread it takes no lock
-    /// and wakes no one; it is then run later in this turn or in the next, never before this returns.
+    /// Runs a closure on the loop, in the order in which closures and jobs come. From the loop's own thread it takes
+    /// no lock and wakes no one; it is then run later in this turn or in the next, never before this returns.
     ///
     /// - Returns: false if the loop has ended; the closure is dropped then. One that was accepted is run.
     @discardableResult
@@ -181,9 +181,9 @@ package final class EventLoop: @unchecked Sendable {
     /// Has the loop go through a turn. Any thread.
     package func wake() { inbox.wake() }
 
-    /// Has a handler called when this turn ends, after its events, timers and work. One that adds itself when it is called
-    /// is called again at the end of the next turn, which then does not wait for events. A handler is called as often as
-    /// it was added.
+    /// Has a handler called when this turn ends, after its events, timers and work. One that adds itself when it is
+    /// called is called again at the end of the next turn, which then does not wait for events. A handler is called
+    /// as often as it was added.
     package func atEndOfTurn(_ handler: any TurnEndHandler) {
         assertCurrent()
         turnEndHandlers.append(handler)
@@ -196,7 +196,8 @@ package final class EventLoop: @unchecked Sendable {
 
     // MARK: Scratch memory
 
-    /// 64 KiB to read into, of no defined content. For one synchronous stretch on the loop: whoever runs next uses it too.
+    /// 64 KiB to read into, of no defined content. For one synchronous stretch on the loop: whoever runs next uses it
+    /// too.
     package var readScratch: UnsafeMutableRawBufferPointer {
         assertCurrent()
         if let storage = unsafe readScratchStorage { return unsafe storage }
@@ -216,8 +217,8 @@ package final class EventLoop: @unchecked Sendable {
 
     // MARK: The end
 
-    /// Asks the loop to end: it runs what is queued, drops its timers and descriptors (their owners close those), and from
-    /// then on refuses work. Returns at once; harmless when repeated.
+    /// Asks the loop to end: it runs what is queued, drops its timers and descriptors (their owners close those), and
+    /// from then on refuses work. Returns at once; harmless when repeated.
     package func stop() { inbox.requestStop() }
 
     /// Waits until the loop's thread has ended, which `stop` has to bring about.

@@ -6,10 +6,11 @@ internal import Synchronization
 
 /// A set of event loops: threads on which servers and channels live.
 ///
-/// Thread-safe. What is given no group of its own shares one for the process. A group that is dropped stops its threads.
+/// Thread-safe. What is given no group of its own shares one for the process. A group that is dropped stops its
+/// threads.
 public final class EventLoopGroup: Sendable {
-    /// The process' own: a thread for each processor this process may run on, started when first used. It lives as long as
-    /// the process, and `shutdown` leaves it alone.
+    /// The process' own: a thread for each processor this process may run on, started when first used. It lives as
+    /// long as the process, and `shutdown` leaves it alone.
     public static let shared = EventLoopGroup(sharedWithLogger: Logger(label: "apus"))
 
     package let loops: [EventLoop]
@@ -51,8 +52,8 @@ public final class EventLoopGroup: Sendable {
         isShared = false
     }
 
-    /// The shared group has nobody to throw to: it makes do with the threads it gets, and with none, its one loop refuses
-    /// all work and says why.
+    /// The shared group has nobody to throw to: it makes do with the threads it gets, and with none, its one loop
+    /// refuses all work and says why.
     private init(sharedWithLogger logger: Logger) {
         var loops: [EventLoop] = []
         for index in 0..<Int(clinux_processor_count()) {
@@ -93,8 +94,8 @@ public final class EventLoopGroup: Sendable {
         return loops[Int(index % UInt(loops.count))]
     }
 
-    /// Stops the threads of a group of its own and waits until they have ended: they finish what is queued. Blocks. On a
-    /// thread of the group it only stops them. Harmless when repeated; does nothing to the shared group.
+    /// Stops the threads of a group of its own and waits until they have ended: they finish what is queued. Blocks.
+    /// On a thread of the group it only stops them. Harmless when repeated; does nothing to the shared group.
     public func shutdown() {
         if isShared { return }
         for loop in loops { loop.stop() }

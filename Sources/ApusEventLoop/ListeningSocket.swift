@@ -11,8 +11,8 @@ package final class ListeningSocket: Sendable {
         /// A connected socket: non-blocking, close-on-exec, TCP_NODELAY where it is TCP. The receiver owns it.
         case connection(CInt, RawSocketAddress)
         case wouldBlock
-        /// Connections wait and cannot be taken: the process or the system has no more descriptors or memory. The socket
-        /// stays readable, so that a loop would spin on it: pause.
+        /// Connections wait and cannot be taken: the process or the system has no more descriptors or memory. The
+        /// socket stays readable, so that a loop would spin on it: pause.
         case failed(SystemError)
     }
 
@@ -47,8 +47,8 @@ package final class ListeningSocket: Sendable {
 
     /// Binds and listens.
     ///
-    /// `::` takes IPv4 as well. The file of a unix socket that nobody listens on any more is replaced; one that somebody
-    /// does, and a file that is no socket, give EADDRINUSE.
+    /// `::` takes IPv4 as well. The file of a unix socket that nobody listens on any more is replaced; one that
+    /// somebody does, and a file that is no socket, give EADDRINUSE.
     ///
     /// - Throws: the error, whose text names the call and the address.
     package static func bind(

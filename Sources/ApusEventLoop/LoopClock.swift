@@ -26,8 +26,8 @@ package struct MonotonicClock: LoopClock {
 
 /// A clock for tests, that stands still until it is advanced. Thread-safe.
 ///
-/// It goes in whole ticks of a loop's timer wheel: an advance is rounded up to the next (2^20 ns), so that to advance by
-/// a timer's delay, at once or in parts, is always enough for it to fire.
+/// It goes in whole ticks of a loop's timer wheel: an advance is rounded up to the next (2^20 ns), so that to advance
+/// by a timer's delay, at once or in parts, is always enough for it to fire.
 package final class ManualClock: LoopClock {
     private let nanoseconds = Atomic<Int64>(0)
     private let loops = Lock<[AttachedLoop]>([])

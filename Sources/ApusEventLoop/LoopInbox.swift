@@ -3,9 +3,9 @@ internal import Synchronization
 
 /// What other threads hand to a loop: many producers, one consumer, at most one wake-up for each batch that it takes.
 ///
-/// The work is under a lock; the decision whether to wake is not. A producer publishes `isPending` and then looks whether
-/// the loop sleeps, the loop publishes that it is about to sleep and then looks at `isPending`: each stores before it
-/// loads, sequentially consistent, so that at least one of them sees the other.
+/// The work is under a lock; the decision whether to wake is not. A producer publishes `isPending` and then looks
+/// whether the loop sleeps, the loop publishes that it is about to sleep and then looks at `isPending`: each stores
+/// before it loads, sequentially consistent, so that at least one of them sees the other.
 final class LoopInbox: Sendable {
     private struct State: ~Copyable {
         var work = WorkRing()

@@ -4,8 +4,8 @@ internal import Glibc
 
 /// A thread of the kernel that runs one closure, with the process' signals blocked.
 struct LoopThread: Sendable {
-    // SAFETY: the box is retained when its pointer is handed to the thread, which releases it once it has the closure; if
-    // no thread comes to be, it is released here.
+    // SAFETY: the box is retained when its pointer is handed to the thread, which releases it once it has the
+    // closure; if no thread comes to be, it is released here.
 
     private let handle: pthread_t
 

@@ -14,10 +14,12 @@ package struct NameResolutionError: Error, Hashable, Sendable, CustomStringConve
 
 /// Looks up the addresses of hosts.
 package enum NameResolver {
-    /// The addresses of a host, in the order in which getaddrinfo gives them (RFC 6724), which is the order to try them in.
+    /// The addresses of a host, in the order in which getaddrinfo gives them (RFC 6724), which is the order to try
+    /// them in.
     ///
-    /// A host in numbers is answered at once. Anything else runs getaddrinfo, which blocks, on a thread of its own: never on
-    /// a loop nor on the cooperative pool. A cancelled task gets its error at once; the look-up it gave up ends by itself.
+    /// A host in numbers is answered at once. Anything else runs getaddrinfo, which blocks, on a thread of its own:
+    /// never on a loop nor on the cooperative pool. A cancelled task gets its error at once; the look-up it gave up
+    /// ends by itself.
     package static func resolve(host: String, port: UInt16) async throws(NameResolutionError) -> [SocketAddress] {
         if let address = numericAddress(host: host, port: port) { return [address] }
         if host.isEmpty || host.utf8.contains(0) {

@@ -150,6 +150,13 @@ extension SystemCalls {
         return address
     }
 
+    /// Makes a descriptor that somebody else opened fit for a loop: non-blocking, and not inherited by children.
+    package static func setNonBlocking(_ descriptor: CInt) throws(SystemError) {
+        let flags = try attemptOrThrow(.fcntl) { Int(Glibc.fcntl(descriptor, F_GETFL)) }
+        _ = try attemptOrThrow(.fcntl) { Int(Glibc.fcntl(descriptor, F_SETFL, CInt(flags) | O_NONBLOCK)) }
+        _ = try attemptOrThrow(.fcntl) { Int(Glibc.fcntl(descriptor, F_SETFD, FD_CLOEXEC)) }
+    }
+
     /// The identity of a file: a path may come to name another.
     struct FileIdentity: Hashable, Sendable {
         var device: UInt64

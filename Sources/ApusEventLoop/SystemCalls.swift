@@ -15,8 +15,9 @@ package enum IOResult: Sendable {
 /// The one funnel through which the stack calls the kernel.
 ///
 /// Each call is repeated when a signal interrupts it and may be repeated, keeps its descriptors from children
-/// (CLOEXEC), and never raises SIGPIPE. Errors that only a bug of ours can cause stop a debug build; in a release build
-/// they are thrown like any other. Every call that can fail passes through `once`, which is where faults can be injected.
+/// (CLOEXEC), and never raises SIGPIPE. Errors that only a bug of ours can cause stop a debug build; in a release
+/// build they are thrown like any other. Every call that can fail passes through `once`, which is where faults can be
+/// injected.
 package enum SystemCalls {
     // SAFETY: each pointer is to a local or to the caller's memory and is used only while the call lasts; the kernel
     // keeps none of them.
@@ -24,7 +25,7 @@ package enum SystemCalls {
     /// The calls, by the name an error shows.
     enum Name: String {
         case read, send, write, close, eventfd, socket, bind, listen, accept, connect, shutdown, getsockopt, setsockopt
-        case getsockname, getpeername, socketpair, lstat, unlink
+        case getsockname, getpeername, socketpair, lstat, unlink, fcntl
         case epollCreate = "epoll_create1"
         case epollControl = "epoll_ctl"
         case epollWait = "epoll_wait"
@@ -118,7 +119,8 @@ package enum SystemCalls {
         _ = attempt(.epollControl) { Int(clinux_epoll_delete(epoll, descriptor)) }
     }
 
-    /// Waits for events, without limit if the timeout is negative. Answers how many there are; 0 also when a signal came.
+    /// Waits for events, without limit if the timeout is negative. Answers how many there are; 0 also when a signal
+    /// came.
     static func epollWait(
         _ epoll: CInt,
         _ events: UnsafeMutableRawPointer,

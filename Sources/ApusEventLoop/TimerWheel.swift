@@ -19,17 +19,19 @@ extension EventLoop {
 
 /// Timers in order of their ticks: a hierarchical timing wheel, its nodes in a slab.
 ///
-/// Eight levels of 64 slots: a slot of level n spans 64^n ticks. A timer lies on the level of the highest group of six
-/// bits in which its tick differs from the current one, so that whatever lies on a lower level is due earlier. When time
-/// reaches a slot of a higher level, its timers move down. To schedule and to cancel is O(1); a timer moves down at most
-/// once for each level, seven times; memory is allocated only when more timers are pending than ever before.
+/// Eight levels of 64 slots: a slot of level n spans 64^n ticks. A timer lies on the level of the highest group of
+/// six bits in which its tick differs from the current one, so that whatever lies on a lower level is due earlier.
+/// When time reaches a slot of a higher level, its timers move down. To schedule and to cancel is O(1); a timer moves
+/// down at most once for each level, seven times; memory is allocated only when more timers are pending than ever
+/// before.
 ///
 /// It owns no clock and calls no handler. Not thread-safe: it is confined to its loop.
 @safe
 struct TimerWheel: ~Copyable {
-    // SAFETY: `nodes`, `heads` and `occupied` are owned by this value, allocated in init and freed in deinit; nodes below
-    // `capacity` are initialised. An index comes either from a list, which holds only indices of nodes, or from a TimerID,
-    // whose index is compared with `capacity` first. No pointer is kept across a call that can grow the slab.
+    // SAFETY: `nodes`, `heads` and `occupied` are owned by this value, allocated in init and freed in deinit; nodes
+    // below `capacity` are initialised. An index comes either from a list, which holds only indices of nodes, or from
+    // a TimerID, whose index is compared with `capacity` first. No pointer is kept across a call that can grow the
+    // slab.
 
     /// A tick is 2^20 ns: 1.05 ms.
     static let tickShift: Int64 = 20

@@ -7,13 +7,14 @@ enum LoopWork: Sendable {
     case body(@Sendable () -> Void)
 }
 
-/// First in, first out. It grows as needed: a suspended task that is resumed has to be queued somewhere. Not thread-safe.
+/// First in, first out. It grows as needed: a suspended task that is resumed has to be queued somewhere. Not
+/// thread-safe.
 ///
 /// Sendable since no copy of it can exist: whoever has it, has it alone.
 @safe
 struct WorkRing: ~Copyable, @unchecked Sendable {
-    // SAFETY: `storage` is owned by this value, allocated in init and freed in deinit; the `count` elements from `head` on,
-    // modulo the capacity, are initialised, and no others.
+    // SAFETY: `storage` is owned by this value, allocated in init and freed in deinit; the `count` elements from
+    // `head` on, modulo the capacity, are initialised, and no others.
 
     private static let initialCapacity = 64
     /// An empty ring of more than this gives its memory back.

@@ -74,3 +74,10 @@ final class Confined<Value>: @unchecked Sendable {
     var value: Value
     init(_ value: Value) { self.value = value }
 }
+
+/// A number that several threads count up.
+final class SharedCount: Sendable {
+    private let atomic = Atomic(0)
+    var value: Int { atomic.load(ordering: .acquiring) }
+    func add() { atomic.add(1, ordering: .acquiringAndReleasing) }
+}
