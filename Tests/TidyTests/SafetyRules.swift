@@ -92,7 +92,8 @@ extension SourceFile {
         guard tokens[index].text == "unsafe" else { return false }
         let before = token(before: index)?.text
         let after = token(after: index)
-        // Not `@unsafe`, which passes the duty on, nor a name or label, nor `nonisolated(unsafe)`, which has its own rule.
+        // Not `@unsafe`, which passes the duty on, nor a name or label, nor `nonisolated(unsafe)`, which has its own
+        // rule.
         let isName = before == "." || before == "@" || before == "func" || after?.text == ":"
         let isNonisolated = before == "(" && index > 1 && tokens[index - 2].text == "nonisolated"
         return !isName && !isNonisolated
@@ -123,8 +124,8 @@ extension SourceFile {
         return Scope.declaration(before: index, in: tokens)?.line ?? tokens[index].line
     }
 
-    /// Looks for the comment from the token outward: above the declaration that the token is part of, then above each one
-    /// around it, and inside their braces above the token.
+    /// Looks for the comment from the token outward: above the declaration that the token is part of, then above each
+    /// one around it, and inside their braces above the token.
     fileprivate func hasSafetyComment(above index: Int) -> Bool {
         let token = tokens[index]
         if comments(attachedToLine: token.line).contains(where: \.isSafety) { return true }
@@ -143,8 +144,8 @@ extension SourceFile {
         }
     }
 
-    /// Among statements a comment speaks for all that follows. Among members it speaks for the type when it stands with the
-    /// stored properties, and for one member alone when it stands above a function or the like.
+    /// Among statements a comment speaks for all that follows. Among members it speaks for the type when it stands with
+    /// the stored properties, and for one member alone when it stands above a function or the like.
     private func isAboutOneMember(_ comment: Comment, of scope: Int) -> Bool {
         scopes[scope].holdsMembers
             && scopes.contains { member in

@@ -1,5 +1,5 @@
-/// Functions that are longer than the rule allows, with their lengths: none may be added, and none may grow. One that has
-/// become shorter is to be entered with its new length, or taken out.
+/// Functions that are longer than the rule allows, with their lengths: none may be added, and none may grow. One that
+/// has become shorter is to be entered with its new length, or taken out.
 let longFunctions: [String: Int] = [:]
 
 private let lineWidthMax = 120

@@ -65,8 +65,8 @@ struct Scope: Equatable {
     var close = Int.max
     var lastLine = Int.max
     var parent: Int?
-    /// The nearest declaration that the braces can belong to: its keyword (`func`, `struct`, …), name and line. Nil for a
-    /// scope that no declaration precedes, such as the body of an `if` at the start of a function.
+    /// The nearest declaration that the braces can belong to: its keyword (`func`, `struct`, …), name and line. Nil for
+    /// a scope that no declaration precedes, such as the body of an `if` at the start of a function.
     var declaration: Declaration?
 
     struct Declaration: Equatable {
@@ -94,8 +94,8 @@ struct Scope: Equatable {
         return scopes
     }
 
-    /// Looks backward from a token for the declaration it is part of: out of brackets, past balanced ones, and no further
-    /// than the nearest brace.
+    /// Looks backward from a token for the declaration it is part of: out of brackets, past balanced ones, and no
+    /// further than the nearest brace.
     static func declaration(before index: Int, in tokens: [Token]) -> Declaration? {
         var depth = 0
         for candidate in stride(from: index - 1, through: 0, by: -1) {
