@@ -16,7 +16,8 @@ package import Synchronization
 /// alive until it is stopped.
 @safe
 package final class EventLoop: @unchecked Sendable {
-    // SAFETY: `readScratchStorage` and `writeScratchStorage` are owned by the loop, freed in deinit.
+    // SAFETY: `state`, `readScratchStorage` and `writeScratchStorage` are owned by the loop and freed in deinit. Only
+    // the loop's thread follows them, in between; it holds a reference to the loop. The same goes for the extensions.
 
     package struct Configuration: Sendable {
         /// A callback, job or body that runs for longer is reported; nil for never. The clock that measures it is
@@ -47,25 +48,10 @@ package final class EventLoop: @unchecked Sendable {
     /// Why a loop that never ran did not.
     let startError: SystemError?
 
-    // What follows is confined to the loop's thread, and to `init` and `deinit`.
-
-    /// The time as of the start of the turn or the last `refreshNow`.
-    package internal(set) var now: MonotonicInstant
-    /// Which job is being run (the bits of its UnownedJob), 0 if none is. A task's job is the same each time it runs.
-    package internal(set) var currentJob: UInt = 0
-    var descriptors: DescriptorTable
-    var timers: TimerWheel
-    var work = WorkRing()
-    var spareWork = WorkRing()
-    var turnEndHandlers: [any TurnEndHandler] = []
-    var spareTurnEndHandlers: [any TurnEndHandler] = []
-    /// Whether work is refused, since the thread is about to end.
-    var isClosed = false
-    /// When the present unit began, by the coarse clock.
-    var unitStart: Int64 = 0
     /// 0 if nothing is measured.
     let stallThresholdNanoseconds: Int64
-    var stallObservers: [StallObserver] = []
+    /// Confined to the loop's thread, and to `init` and `deinit`; so are the two below.
+    let state: UnsafeMutablePointer<LoopState>
     private var readScratchStorage: UnsafeMutableRawBufferPointer?
     private var writeScratchStorage: UnsafeMutableRawBufferPointer?
 
@@ -101,7 +87,7 @@ package final class EventLoop: @unchecked Sendable {
             descriptors: DescriptorTable(closed: ()),
             startError: error
         )
-        isClosed = true
+        unsafe state.pointee.isClosed = true
     }
 
     private init(
@@ -118,16 +104,17 @@ package final class EventLoop: @unchecked Sendable {
         self.configuration = configuration
         self.logger = logger
         self.inbox = inbox
-        self.descriptors = descriptors
         self.startError = startError
         stallThresholdNanoseconds = configuration.stallThreshold.map { max($0.saturatingNanoseconds, 1) } ?? 0
-        now = clock.now()
-        timers = TimerWheel(now: now)
+        unsafe state = .allocate(capacity: 1)
+        unsafe state.initialize(to: LoopState(now: clock.now(), descriptors: descriptors))
         serialExecutor.attach(self)
     }
 
     deinit {
         thread.withLock { $0?.detach() }
+        unsafe state.deinitialize(count: 1)
+        unsafe state.deallocate()
         unsafe readScratchStorage?.deallocate()
         unsafe writeScratchStorage?.deallocate()
     }
@@ -153,13 +140,23 @@ package final class EventLoop: @unchecked Sendable {
         assert(isCurrent, "this belongs to the thread of event loop \(name)")
     }
 
+    /// The time as of the start of the turn or the last `refreshNow`. The loop's own thread.
+    package var now: MonotonicInstant {
+        assertCurrent()
+        return unsafe state.pointee.now
+    }
+
     /// Reads the clock, for whoever has worked for long in this turn.
     package func refreshNow() {
         assertCurrent()
-        now = clock.now()
+        unsafe state.pointee.now = clock.now()
     }
 
     // MARK: Work
+
+    /// Which job is being run (the bits of its UnownedJob), 0 if none is. A task's job is the same each time it runs.
+    /// The loop's own thread.
+    package var currentJob: UInt { unsafe state.pointee.currentJob }
 
     /// Runs a closure on the loop, in the order in which closures and jobs come. From the loop's own thread it takes
     /// no lock and wakes no one; it is then run later in this turn or in the next, never before this returns.
@@ -173,8 +170,8 @@ package final class EventLoop: @unchecked Sendable {
     @inline(__always)
     func submit(_ item: consuming LoopWork) -> Bool {
         guard isCurrent else { return inbox.submit(item) }
-        if isClosed { return false }
-        work.append(item)
+        if unsafe state.pointee.isClosed { return false }
+        unsafe state.pointee.work.append(item)
         return true
     }
 
@@ -186,7 +183,7 @@ package final class EventLoop: @unchecked Sendable {
     /// as often as it was added.
     package func atEndOfTurn(_ handler: any TurnEndHandler) {
         assertCurrent()
-        turnEndHandlers.append(handler)
+        unsafe state.pointee.turnEndHandlers.append(handler)
     }
 
     // MARK: Load

@@ -1,0 +1,57 @@
+internal import Glibc
+
+extension Span<UInt8> {
+    @inline(__always)
+    func elementsEqual(_ other: Span<UInt8>) -> Bool {
+        guard count == other.count else { return false }
+        // SAFETY: both spans are valid for the calls, and the counts are equal.
+        return unsafe withUnsafeBytes { left in
+            unsafe other.withUnsafeBytes { right in
+                guard let left = left.baseAddress, let right = right.baseAddress else { return true }
+                return unsafe memcmp(left, right, count) == 0
+            }
+        }
+    }
+
+    @inline(__always)
+    func elementsEqual(_ text: StaticString) -> Bool {
+        guard count == text.utf8CodeUnitCount else { return false }
+        // SAFETY: a StaticString is never freed, and the counts are equal.
+        return unsafe withUnsafeBytes { bytes in
+            guard let start = bytes.baseAddress else { return true }
+            return unsafe memcmp(start, text.utf8Start, count) == 0
+        }
+    }
+
+    func hasPrefix(_ text: StaticString) -> Bool {
+        guard count >= text.utf8CodeUnitCount else { return false }
+        // SAFETY: a StaticString is never freed, and the span is at least as long.
+        return unsafe withUnsafeBytes { bytes in
+            guard let start = bytes.baseAddress else { return true }
+            return unsafe memcmp(start, text.utf8Start, text.utf8CodeUnitCount) == 0
+        }
+    }
+}
+
+extension Array where Element == UInt8 {
+    init(copying bytes: Span<UInt8>) {
+        self.init()
+        append(copying: bytes)
+    }
+
+    /// Appends a copy of the span.
+    @inline(__always)
+    mutating func append(copying bytes: Span<UInt8>) {
+        // SAFETY: the span is valid for the call.
+        unsafe bytes.withUnsafeBytes { unsafe append(contentsOf: $0) }
+    }
+
+    /// Appends a copy of a part of the span, which the caller has checked to lie in it.
+    @inline(__always)
+    mutating func append(copying bytes: Span<UInt8>, from start: Int, count: Int) {
+        // SAFETY: the span is valid for the call; slicing checks the bounds.
+        unsafe bytes.withUnsafeBytes { bytes in
+            unsafe append(contentsOf: UnsafeRawBufferPointer(rebasing: bytes[start..<(start + count)]))
+        }
+    }
+}

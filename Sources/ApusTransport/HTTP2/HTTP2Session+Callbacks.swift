@@ -1,0 +1,222 @@
+internal import CNghttp2
+
+/// The C functions that nghttp2 calls, and the objects it is opened with.
+///
+/// SAFETY, for all of them: nghttp2 calls back only inside calls that an `HTTP2Session` makes, with the pointer to that
+/// session as user data, so the session is alive; frames and byte ranges are valid for the length of the callback.
+@safe
+enum HTTP2Callbacks {
+    private static let frameTypeData: UInt8 = 0
+    private static let frameTypeHeaders: UInt8 = 1
+    private static let frameTypeSettings: UInt8 = 4
+    private static let frameTypePing: UInt8 = 6
+    private static let flagEndStream: UInt8 = 1
+    private static let flagAck: UInt8 = 1
+
+    /// From this size on a DATA frame's payload is copied once, into the output, and not by way of nghttp2's own buffer.
+    private static let directCopyBytesMin = 1024
+
+    @inline(__always)
+    private static func withSession<Result>(
+        _ userData: UnsafeMutableRawPointer?,
+        _ body: (HTTP2Session) -> Result
+    ) -> Result? {
+        // SAFETY: see the type's comment.
+        guard let userData = unsafe userData else { return nil }
+        return unsafe Unmanaged<HTTP2Session>.fromOpaque(userData)._withUnsafeGuaranteedRef(body)
+    }
+
+    private static let onBeginHeaders: nghttp2_on_begin_headers_callback = { _, frame, userData in
+        // SAFETY: see the type's comment.
+        guard let frame = unsafe frame, unsafe frame.pointee.headers.cat == NGHTTP2_HCAT_REQUEST else { return 0 }
+        let streamID = unsafe frame.pointee.hd.stream_id
+        let accepted = unsafe withSession(userData) { $0.began(streamID) } ?? false
+        if accepted { return 0 }
+        _ = unsafe withSession(userData) { $0.reset(streamID, .refusedStream) }
+        return 0
+    }
+
+    private static let onHeader: nghttp2_on_header_callback = { _, frame, name, nameBytes, value, valueBytes, _, userData in
+        // SAFETY: see the type's comment.
+        guard let frame = unsafe frame, let name = unsafe name, let value = unsafe value else { return 0 }
+        let streamID = unsafe frame.pointee.hd.stream_id
+        unsafe withSession(userData) { session in
+            guard let stream = session.context(of: streamID) else { return }
+            session.fieldReceived(
+                stream,
+                name: unsafe Span(_unsafeStart: name, count: nameBytes),
+                value: unsafe Span(_unsafeStart: value, count: valueBytes)
+            )
+        }
+        return 0
+    }
+
+    private static let onInvalidHeader: nghttp2_on_invalid_header_callback = { _, frame, _, _, _, _, _, userData in
+        // SAFETY: see the type's comment.
+        guard let frame = unsafe frame else { return 0 }
+        let streamID = unsafe frame.pointee.hd.stream_id
+        unsafe withSession(userData) { session in
+            if let stream = session.context(of: streamID) { session.invalidFieldReceived(stream) }
+        }
+        return 0
+    }
+
+    private static let onFrameReceived: nghttp2_on_frame_recv_callback = { _, frame, userData in
+        // SAFETY: see the type's comment.
+        guard let frame = unsafe frame else { return 0 }
+        let header = unsafe frame.pointee.hd
+        unsafe withSession(userData) { session in
+            switch header.type {
+            case frameTypeData where header.flags & flagEndStream != 0:
+                if let stream = session.context(of: header.stream_id) { session.endReceived(stream) }
+            case frameTypeHeaders:
+                guard let stream = session.context(of: header.stream_id) else { return }
+                if unsafe frame.pointee.headers.cat == NGHTTP2_HCAT_REQUEST {
+                    session.headReceived(stream, endStream: header.flags & flagEndStream != 0)
+                } else {
+                    session.trailersReceived(stream)
+                }
+            case frameTypeSettings where header.flags & flagAck == 0:
+                session.settingsReceived()
+            case frameTypePing where header.flags & flagAck != 0:
+                session.pingAcknowledged()
+            default:
+                break
+            }
+        }
+        return 0
+    }
+
+    private static let onDataChunk: nghttp2_on_data_chunk_recv_callback = { _, _, streamID, data, count, userData in
+        // SAFETY: see the type's comment.
+        guard let data = unsafe data else { return 0 }
+        unsafe withSession(userData) { session in
+            session.received(unsafe Span(_unsafeStart: data, count: count), on: streamID)
+        }
+        return 0
+    }
+
+    private static let onStreamClose: nghttp2_on_stream_close_callback = { _, streamID, code, userData in
+        // SAFETY: see the type's comment.
+        unsafe withSession(userData) { $0.closed(streamID, code) }
+        return 0
+    }
+
+    private static let onFrameSent: nghttp2_on_frame_send_callback = { _, frame, userData in
+        // SAFETY: see the type's comment.
+        guard let header = unsafe frame?.pointee.hd, header.type == frameTypeHeaders, header.flags & flagEndStream != 0
+        else { return 0 }
+        unsafe withSession(userData) { session in
+            if let stream = session.context(of: header.stream_id) { session.endOfHeadersSent(stream) }
+        }
+        return 0
+    }
+
+    private static let onFrameNotSent: nghttp2_on_frame_not_send_callback = { _, frame, code, userData in
+        // SAFETY: see the type's comment; nghttp2_strerror returns constants.
+        guard let header = unsafe frame?.pointee.hd, header.type == frameTypeHeaders else { return 0 }
+        unsafe withSession(userData) { session in
+            if let stream = session.context(of: header.stream_id) {
+                session.headersNotSent(stream, reason: unsafe String(cString: nghttp2_strerror(code)))
+            }
+        }
+        return 0
+    }
+
+    static let readData: nghttp2_data_source_read_callback = { _, _, buffer, bytesMax, flags, source, userData in
+        // SAFETY: see the type's comment; the source is the context that `submitResponse` gave, alive until the stream
+        // closes; nghttp2 gives a buffer of `bytesMax`.
+        guard let buffer = unsafe buffer, let flags = unsafe flags, let pointer = unsafe source?.pointee.ptr else {
+            return Int(NGHTTP2_ERR_CALLBACK_FAILURE.rawValue)
+        }
+        let stream = unsafe StreamContext(pointer)
+        return unsafe withSession(userData) { session in
+            let plan = session.planData(stream, bytesMax: bytesMax)
+            switch plan.ending {
+            case .more:
+                break
+            case .later:
+                if plan.bytes == 0 { return Int(NGHTTP2_ERR_DEFERRED.rawValue) }
+            case .trailers:
+                unsafe flags.pointee = NGHTTP2_DATA_FLAG_EOF.rawValue | NGHTTP2_DATA_FLAG_NO_END_STREAM.rawValue
+                session.trailersWanted(stream)
+            case .stream:
+                unsafe flags.pointee = NGHTTP2_DATA_FLAG_EOF.rawValue
+            }
+            if plan.bytes >= directCopyBytesMin {
+                unsafe flags.pointee |= NGHTTP2_DATA_FLAG_NO_COPY.rawValue
+            } else if plan.bytes > 0 {
+                unsafe session.copyData(stream, into: UnsafeMutableRawBufferPointer(start: buffer, count: plan.bytes))
+            }
+            return plan.bytes
+        } ?? Int(NGHTTP2_ERR_CALLBACK_FAILURE.rawValue)
+    }
+
+    private static let sendData: nghttp2_send_data_callback = { _, _, frameHeader, bytes, source, userData in
+        // SAFETY: see `readData`; the frame header is nine bytes, and padding is never asked for.
+        guard let frameHeader = unsafe frameHeader, let pointer = unsafe source?.pointee.ptr else {
+            return NGHTTP2_ERR_CALLBACK_FAILURE.rawValue
+        }
+        let stream = unsafe StreamContext(pointer)
+        let written = unsafe withSession(userData) { session in
+            unsafe session.writeData(stream, frameHeader: frameHeader, bytes: bytes)
+        }
+        return written == true ? 0 : NGHTTP2_ERR_WOULDBLOCK.rawValue
+    }
+
+    private static let onError: nghttp2_error_callback2 = { _, _, message, count, userData in
+        // SAFETY: see the type's comment.
+        guard let message = unsafe message else { return 0 }
+        let text = unsafe String(
+            decoding: UnsafeRawBufferPointer(start: message, count: count),
+            as: UTF8.self
+        )
+        unsafe withSession(userData) { $0.diagnosed(text) }
+        return 0
+    }
+
+    /// Made once, read by every session, never freed.
+    fileprivate static func makeCallbacks() -> OpaquePointer? {
+        // SAFETY: `callbacks` is set by a successful call alone.
+        var callbacks: OpaquePointer?
+        guard unsafe nghttp2_session_callbacks_new(&callbacks) == 0, let callbacks = unsafe callbacks else { return nil }
+        unsafe nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, onBeginHeaders)
+        unsafe nghttp2_session_callbacks_set_on_header_callback(callbacks, onHeader)
+        unsafe nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks, onInvalidHeader)
+        unsafe nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, onFrameReceived)
+        unsafe nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, onDataChunk)
+        unsafe nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, onStreamClose)
+        unsafe nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, onFrameSent)
+        unsafe nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks, onFrameNotSent)
+        unsafe nghttp2_session_callbacks_set_send_data_callback(callbacks, sendData)
+        unsafe nghttp2_session_callbacks_set_error_callback2(callbacks, onError)
+        return unsafe callbacks
+    }
+}
+
+extension HTTP2Session {
+    /// A session of nghttp2 with our callbacks and options, or `nil` when memory is out.
+    static func open(role: Role, settings: HTTP2Settings, owner: UnsafeMutableRawPointer) -> OpaquePointer? {
+        // SAFETY: nghttp2 copies both objects, which are freed here; `owner` is the session object, see its comment.
+        guard let callbacks = unsafe HTTP2Callbacks.makeCallbacks() else { return nil }
+        defer { unsafe nghttp2_session_callbacks_del(callbacks) }
+        var options: OpaquePointer?
+        guard unsafe nghttp2_option_new(&options) == 0, let options = unsafe options else { return nil }
+        defer { unsafe nghttp2_option_del(options) }
+        // The windows are credited by the application's reading, not by arrival.
+        unsafe nghttp2_option_set_no_auto_window_update(options, 1)
+        // Values with white space at an edge would be dropped without a word (RFC 9113 §8.2.1 lets us take them).
+        unsafe nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(options, 1)
+        // What nghttp2 would let us send is 64 KiB; the limit that counts is the peer's, and is held above.
+        unsafe nghttp2_option_set_max_send_header_block_length(options, 16 * 1024 * 1024)
+        // nghttp2's own limit ends honest clients that cancel much; ours counts running handlers.
+        unsafe nghttp2_option_set_stream_reset_rate_limit(options, 1_000_000, 1_000_000)
+        var session: OpaquePointer?
+        let result =
+            switch role {
+            case .server: unsafe nghttp2_session_server_new2(&session, callbacks, owner, options)
+            case .client: unsafe nghttp2_session_client_new2(&session, callbacks, owner, options)
+            }
+        return result == 0 ? unsafe session : nil
+    }
+}

@@ -1,0 +1,15 @@
+/// What one end of an HTTP/2 connection tells the other at the start, and the limits it puts on itself.
+package struct HTTP2Settings: Sendable {
+    /// Streams that the peer may have open at once (SETTINGS_MAX_CONCURRENT_STREAMS).
+    package var maxConcurrentStreams: UInt32 = 100
+    /// Flow-control window of each stream, in bytes (SETTINGS_INITIAL_WINDOW_SIZE), at most 2³¹−1.
+    package var streamWindowBytes: Int32 = 256 * 1024
+    /// Flow-control window of the connection, in bytes, at least 65,535 and at most 2³¹−1.
+    package var connectionWindowBytes: Int32 = 1024 * 1024
+    /// Largest sum of name + value + 32 over a header block that is accepted (SETTINGS_MAX_HEADER_LIST_SIZE).
+    package var maxHeaderListBytes: Int = 8 * 1024
+    /// Most fields a header block may have: what a one-byte indexed reference can multiply.
+    package var maxHeaderFields: Int = 128
+
+    package init() {}
+}

@@ -1,0 +1,91 @@
+internal import ApusBase
+internal import ApusEventLoop
+internal import Logging
+
+/// A listening socket on its loop: takes connections and hands them on. Confined to that loop.
+final class Listener: DescriptorHandler, TimerHandler {
+    /// Connections taken in one turn before the loop's other work gets its own.
+    private static let acceptsPerTurnMax = 64
+    /// How long to leave the backlog alone when descriptors or memory are used up.
+    private static let pauseWhenExhausted = Duration.milliseconds(250)
+
+    private let socket: ListeningSocket
+    private let loop: EventLoop
+    private let logger: Logger
+    private let mayAccept: () -> Bool
+    private let accepted: (CInt, RawSocketAddress) -> Void
+    private var registration: EventLoop.Registration?
+    private var timer = EventLoop.TimerID.none
+    private var isFull = false
+
+    init(
+        socket: ListeningSocket,
+        loop: EventLoop,
+        logger: Logger,
+        mayAccept: @escaping () -> Bool,
+        accepted: @escaping (CInt, RawSocketAddress) -> Void
+    ) {
+        self.socket = socket
+        self.loop = loop
+        self.logger = logger
+        self.mayAccept = mayAccept
+        self.accepted = accepted
+    }
+
+    func start() throws(SystemError) {
+        registration = try loop.register(socket.descriptor, interest: .read, handler: self)
+    }
+
+    func close() {
+        loop.cancel(timer)
+        if let registration { loop.deregister(registration) }
+        registration = nil
+        socket.close()
+    }
+
+    /// A connection of this server closed: there may be room again.
+    func connectionClosed() {
+        guard isFull, mayAccept() else { return }
+        isFull = false
+        setInterest(.read)
+    }
+
+    func descriptorReady(_ readiness: EventLoop.Readiness) {
+        for _ in 0..<Self.acceptsPerTurnMax {
+            guard mayAccept() else { return pauseUntilConnectionCloses() }
+            switch socket.accept() {
+            case .connection(let descriptor, let remote): accepted(descriptor, remote)
+            case .wouldBlock: return
+            case .failed(let error): return pause(error)
+            }
+        }
+    }
+
+    func timerFired(tag: UInt64) {
+        timer = .none
+        setInterest(.read)
+    }
+
+    private func pauseUntilConnectionCloses() {
+        isFull = true
+        setInterest([])
+        logger.warning(
+            "the server has as many connections as it may; new ones wait",
+            metadata: ["address": "\(socket.localAddress)"]
+        )
+    }
+
+    /// The backlog stays readable when it cannot be taken: without a pause the loop would spin on it.
+    private func pause(_ error: SystemError) {
+        logger.error(
+            "could not accept a connection; trying again",
+            metadata: ["address": "\(socket.localAddress)", "cause": "\(error)", "after": "\(Self.pauseWhenExhausted)"]
+        )
+        setInterest([])
+        timer = loop.schedule(at: loop.now.advanced(by: Self.pauseWhenExhausted), handler: self)
+    }
+
+    private func setInterest(_ interest: EventLoop.Interest) {
+        if let registration { loop.update(registration, interest: interest) }
+    }
+}

@@ -1,0 +1,444 @@
+package import ApusBase
+internal import ApusEventLoop
+internal import Synchronization
+
+/// A call as its handler holds it: what came with the request, and the two directions of messages.
+///
+/// A handler may use it from any thread and keep it after the call has ended. What the loop keeps of a call is confined to
+/// the loop: a caller that is on it reaches it directly, any other by way of the loop's queue.
+@safe
+package final class ServerCall: @unchecked Sendable {
+    // Sendable, because: what `begin` sets is not written while a handler can see it (a call is reused only when nobody
+    // else holds it); the fields below "on the loop" are touched on the loop alone; the rest is atomic or locked.
+
+    package let shard: ServerShard
+    /// The method called.
+    package private(set) var method: ServedMethod
+    /// The request's metadata.
+    package private(set) var metadata = Metadata()
+    /// When the client stops waiting.
+    package private(set) var deadline = MonotonicInstant.distantFuture
+    /// The other end of the connection.
+    package private(set) var peer: ConnectionPeer
+    package private(set) var authorityBytes: [UInt8] = []
+
+    // MARK: On the loop
+
+    var session: ServerSession?
+    var stream: StreamHandle?
+    /// Why the call ended, when it did so before its handler.
+    private(set) var endError: RPCError?
+    /// The worker whose task runs the handler, or the task itself when it runs elsewhere.
+    var worker: HandlerWorker?
+    var task: Task<Void, Never>?
+    var request: [UInt8] = []
+    var reader = Reader.none
+    var writers: [Suspension<Void>] = []
+
+    // MARK: From any thread
+
+    private let over = Atomic<Bool>(false)
+    private let sendQueueIsFull = Atomic<Bool>(false)
+    private let bytesUnderWay = Atomic<Int>(0)
+    private let prefetched = Lock(MessageQueue())
+    private let hasResponseMetadata = Atomic<Bool>(false)
+    private let responseMetadata = Lock(ResponseMetadata())
+
+    struct ResponseMetadata: Sendable {
+        var initial = Metadata()
+        var trailing = Metadata()
+    }
+
+    /// Who waits for the next request message.
+    enum Reader {
+        case none
+        /// On the loop: it takes one message when it runs.
+        case onLoop(Suspension<Void>)
+        /// On another thread: it is given all there is, so that it is woken once for a batch.
+        case elsewhere(Suspension<Batch>)
+    }
+
+    enum Batch: Sendable {
+        case messages(MessageQueue)
+        case end
+        case failed(RPCError)
+    }
+
+    init(shard: ServerShard, method: ServedMethod, peer: ConnectionPeer) {
+        self.shard = shard
+        self.method = method
+        self.peer = peer
+    }
+
+    var loop: EventLoop { shard.loop }
+
+    /// Takes up a stream; on the loop, before the handler sees this object.
+    func begin(_ stream: StreamHandle, on session: ServerSession, method: ServedMethod) {
+        self.stream = stream
+        self.session = session
+        self.method = method
+        self.peer = session.peer
+        swap(&metadata, &stream.value.metadata)
+        swap(&authorityBytes, &stream.value.authority)
+        deadline = stream.value.deadline
+        if method.takesOneRequest, let message = stream.value.inbound.popFirst() { request = message }
+    }
+
+    /// Forgets everything, so that the next call can use the object.
+    func recycle() {
+        session = nil
+        stream = nil
+        endError = nil
+        worker = nil
+        task = nil
+        if over.load(ordering: .relaxed) { over.store(false, ordering: .relaxed) }
+        if sendQueueIsFull.load(ordering: .relaxed) { sendQueueIsFull.store(false, ordering: .relaxed) }
+        if hasResponseMetadata.load(ordering: .relaxed) {
+            hasResponseMetadata.store(false, ordering: .relaxed)
+            responseMetadata.withLock { $0 = ResponseMetadata() }
+        }
+        metadata = Metadata()
+        authorityBytes = []
+    }
+
+    var isWaitingToRead: Bool { if case .none = reader { false } else { true } }
+
+    func takeRequest() -> [UInt8] {
+        var message: [UInt8] = []
+        swap(&message, &request)
+        return message
+    }
+}
+
+// MARK: - For handlers, from any thread
+
+extension ServerCall {
+    /// Whether the call ended before its handler: the client cancelled, the deadline passed, the connection was lost.
+    package var isOver: Bool { over.load(ordering: .acquiring) }
+
+    /// How long the client still waits; `nil` when it set no deadline.
+    package var timeRemaining: Duration? {
+        guard deadline != .distantFuture else { return nil }
+        return .nanoseconds(max(0, deadline.nanoseconds(since: loop.clock.now())))
+    }
+
+    /// Adds to what goes out ahead of the first message.
+    package func addInitialMetadata(_ metadata: Metadata) {
+        responseMetadata.withLock { $0.initial.add(contentsOf: metadata) }
+        hasResponseMetadata.store(true, ordering: .releasing)
+    }
+
+    /// Adds to what goes out with the status.
+    package func addTrailers(_ metadata: Metadata) {
+        responseMetadata.withLock { $0.trailing.add(contentsOf: metadata) }
+        hasResponseMetadata.store(true, ordering: .releasing)
+    }
+
+    /// Sends the initial metadata now and not with the first message.
+    package func sendInitialMetadata() {
+        guard loop.isCurrent else {
+            loop.execute { self.sendInitialMetadata() }
+            return
+        }
+        if let stream { session?.sendHead(stream, self) }
+    }
+
+    /// What the handler set, or `nil` when it set nothing, which is the usual case and costs no lock.
+    func takeResponseMetadata() -> ResponseMetadata? {
+        guard hasResponseMetadata.load(ordering: .acquiring) else { return nil }
+        return responseMetadata.withLock { $0 }
+    }
+}
+
+// MARK: - Reading requests
+
+extension ServerCall {
+    /// The next request message; `nil` after the last one.
+    ///
+    /// - Throws: the call's end, when it came before the client's; `CANCELLED` when the task was cancelled.
+    package func nextMessage() async throws(RPCError) -> [UInt8]? {
+        while loop.isCurrent {
+            switch takeMessage() {
+            case .message(let message): return message
+            case .end: return nil
+            case .failed(let error): throw error
+            case .nothingYet: try await waitToRead()
+            }
+        }
+        return try await nextMessageElsewhere()
+    }
+
+    enum Taken {
+        case message([UInt8])
+        case nothingYet
+        case end
+        case failed(RPCError)
+    }
+
+    /// On the loop.
+    func takeMessage() -> Taken {
+        if let endError { return .failed(endError) }
+        guard let stream, let session else { return .end }
+        if let message = stream.value.inbound.popFirst() {
+            session.messageTaken(stream, bytes: message.count)
+            return .message(message)
+        }
+        return stream.value.state.acceptsData ? .nothingYet : .end
+    }
+
+    private func waitToRead() async throws(RPCError) {
+        guard case .none = reader else {
+            throw RPCError(code: .internal, message: "two tasks read the requests of \(method.descriptor) at once")
+        }
+        if Task.isCancelled { throw cancelled }
+        if let stream { session?.readerWaits(stream) }
+        // Only the loop cancels the handler's own task, and wakes the reader when it does; any other task may be cancelled
+        // by the application at any time, and needs the (costlier) handler.
+        if let worker, worker.isRunning(on: loop) {
+            await Suspension.wait { reader = .onLoop($0) }
+        } else {
+            await withTaskCancellationHandler {
+                await Suspension.wait { reader = .onLoop($0) }
+            } onCancel: {
+                loop.execute { self.wakeReader() }
+            }
+        }
+    }
+
+    private func nextMessageElsewhere() async throws(RPCError) -> [UInt8]? {
+        if let message = prefetched.withLock({ $0.popFirst() }) { return message }
+        if Task.isCancelled { throw cancelled }
+        let batch = await withTaskCancellationHandler {
+            await Suspension<Batch>.wait { continuation in
+                let queued = loop.execute { self.giveBatch(to: continuation) }
+                if !queued { continuation.resume(returning: .failed(self.loopStopped)) }
+            }
+        } onCancel: {
+            loop.execute { self.cancelReader() }
+        }
+        switch batch {
+        case .end: return nil
+        case .failed(let error): throw error
+        case .messages(let messages):
+            return prefetched.withLock {
+                $0 = messages
+                return $0.popFirst()
+            }
+        }
+    }
+
+    /// On the loop.
+    private func giveBatch(to continuation: Suspension<Batch>) {
+        guard case .none = reader else {
+            let message = "two tasks read the requests of \(method.descriptor) at once"
+            continuation.resume(returning: .failed(RPCError(code: .internal, message: message)))
+            return
+        }
+        reader = .elsewhere(continuation)
+        if let stream, endError == nil, stream.value.inbound.isEmpty, stream.value.state.acceptsData {
+            session?.readerWaits(stream)
+        } else {
+            wakeReader()
+        }
+    }
+
+    /// On the loop: there is something to take, or the call ended.
+    func wakeReader() {
+        let waiting = reader
+        reader = .none
+        switch waiting {
+        case .none: break
+        case .onLoop(let continuation): continuation.resume()
+        case .elsewhere(let continuation): continuation.resume(returning: takeBatch())
+        }
+    }
+
+    /// On the loop: the task that waits elsewhere was cancelled.
+    private func cancelReader() {
+        guard case .elsewhere(let continuation) = reader else { return }
+        reader = .none
+        continuation.resume(returning: .failed(cancelled))
+    }
+
+    private func takeBatch() -> Batch {
+        var batch = MessageQueue()
+        while true {
+            switch takeMessage() {
+            case .message(let message): batch.append(message)
+            case .nothingYet: return .messages(batch)
+            case .end: return batch.isEmpty ? .end : .messages(batch)
+            case .failed(let error): return .failed(error)
+            }
+        }
+    }
+
+    private var cancelled: RPCError {
+        RPCError(code: .cancelled, message: "the task that reads or writes this call was cancelled")
+    }
+
+    private var loopStopped: RPCError {
+        RPCError(code: .unavailable, message: "the event loop of this call has stopped")
+    }
+}
+
+// MARK: - Writing responses
+
+extension ServerCall {
+    /// Queues a response message, and waits while more is queued than the server's high-water mark.
+    ///
+    /// - Throws: `RESOURCE_EXHAUSTED` when the message is too large; the call's end when it came before; `CANCELLED` when
+    ///   the task was cancelled.
+    package func write(_ message: [UInt8]) async throws(RPCError) {
+        guard message.count <= method.maxResponseBytes else { throw Self.tooLarge(message.count, method) }
+        guard loop.isCurrent else { return try await writeElsewhere(message) }
+        try send(message)
+        while sendQueueIsFull.load(ordering: .relaxed) {
+            if Task.isCancelled { throw endError ?? cancelled }
+            if loop.isCurrent, let worker, worker.isRunning(on: loop) {
+                await Suspension.wait { writers.append($0) }
+            } else {
+                await waitToWriteElsewhere()
+            }
+            if isOver { throw endError ?? cancelled }
+        }
+    }
+
+    static func tooLarge(_ bytes: Int, _ method: ServedMethod) -> RPCError {
+        RPCError(
+            code: .resourceExhausted,
+            message: "a response of \(bytes) bytes is over the limit of \(method.maxResponseBytes) of \(method.descriptor)"
+        )
+    }
+
+    private func writeElsewhere(_ message: [UInt8]) async throws(RPCError) {
+        if isOver { throw await endErrorElsewhere() }
+        if Task.isCancelled { throw cancelled }
+        let bytes = message.count + MessageDeframer.prefixBytes
+        let underWay = bytesUnderWay.add(bytes, ordering: .relaxed).newValue
+        let queued = loop.execute {
+            self.bytesUnderWay.subtract(bytes, ordering: .relaxed)
+            // The writer learns of the call's end at its next write.
+            try? self.send(message)
+        }
+        guard queued else { throw loopStopped }
+        let limit = shard.limits.sendQueueBytesHigh
+        if underWay > limit || sendQueueIsFull.load(ordering: .acquiring) {
+            await waitToWriteElsewhere()
+            if isOver { throw await endErrorElsewhere() }
+            if Task.isCancelled { throw cancelled }
+        }
+    }
+
+    private func waitToWriteElsewhere() async {
+        await withTaskCancellationHandler {
+            await Suspension<Void>.wait { continuation in
+                let queued = loop.execute {
+                    let isFull = self.sendQueueIsFull.load(ordering: .relaxed)
+                    if isFull, self.endError == nil {
+                        self.writers.append(continuation)
+                    } else {
+                        continuation.resume()
+                    }
+                }
+                if !queued { continuation.resume() }
+            }
+        } onCancel: {
+            loop.execute { self.wakeWriters() }
+        }
+    }
+
+    private func endErrorElsewhere() async -> RPCError {
+        await Suspension<RPCError>.wait { continuation in
+            let queued = loop.execute { continuation.resume(returning: self.endError ?? self.cancelled) }
+            if !queued { continuation.resume(returning: loopStopped) }
+        }
+    }
+
+    /// On the loop.
+    private func send(_ message: [UInt8]) throws(RPCError) {
+        if let endError { throw endError }
+        guard let stream, let session else {
+            throw RPCError(code: .internal, message: "a message was written to \(method.descriptor) after it had ended")
+        }
+        let queuedBytes = try session.send(message, on: stream, self)
+        if queuedBytes > shard.limits.sendQueueBytesHigh { sendQueueIsFull.store(true, ordering: .releasing) }
+    }
+
+    /// On the loop: the queue is `queuedBytes` long after the peer took some of it.
+    @inline(__always)
+    func sendQueueDrained(to queuedBytes: Int) {
+        guard sendQueueIsFull.load(ordering: .relaxed), queuedBytes <= shard.limits.sendQueueBytesLow else { return }
+        sendQueueIsFull.store(false, ordering: .releasing)
+        wakeWriters()
+    }
+
+    private func wakeWriters() {
+        let waiting = writers
+        writers.removeAll()
+        for continuation in waiting { continuation.resume() }
+    }
+}
+
+// MARK: - The end
+
+extension ServerCall {
+    /// On the loop: the call ended while its handler runs. The handler's task is cancelled, and whatever it waits for in
+    /// this call ends with `error`.
+    func end(_ error: RPCError) {
+        guard endError == nil else { return }
+        endError = error
+        over.store(true, ordering: .releasing)
+        stream = nil
+        if let worker { worker.cancel() }
+        task?.cancel()
+        wakeReader()
+        wakeWriters()
+    }
+
+    /// Runs the handler; in the worker's task, or in one of its own.
+    func run() async {
+        // Reset between the decision to start the handler and its task's turn: then it need not start.
+        if isOver { return deliver(.done) }
+        deliver(await invokeHandler())
+    }
+
+    private func invokeHandler() async -> HandlerCompletion {
+        do {
+            switch method.handler {
+            case .synchronousUnary(let handler): return .reply(try handler(takeRequest(), self))
+            case .unary(let handler): return .reply(try await handler(takeRequest(), self))
+            case .clientStreaming(let handler): return .reply(try await handler(self))
+            case .serverStreaming(let handler):
+                try await handler(takeRequest(), self)
+                return .done
+            case .bidirectionalStreaming(let handler):
+                try await handler(self)
+                return .done
+            }
+        } catch {
+            return .failed(error)
+        }
+    }
+
+    private func deliver(_ completion: HandlerCompletion) {
+        if loop.isCurrent {
+            finish(completion)
+        } else {
+            // What the stopped loop owned is gone with it, so there is nobody to tell.
+            loop.execute { self.finish(completion) }
+        }
+    }
+
+    /// On the loop: the handler returned.
+    private func finish(_ completion: HandlerCompletion) {
+        guard let session else { return }
+        session.handlerEnded(self, completion)
+    }
+}
+
+/// How a handler ended.
+enum HandlerCompletion: Sendable {
+    case reply([UInt8])
+    case done
+    case failed(any Error)
+}

@@ -1,0 +1,220 @@
+package import ApusBase
+package import ApusEventLoop
+package import Logging
+internal import Synchronization
+
+/// A server below its public face: listening sockets, connections spread over loops, and an orderly end.
+///
+///     serving ──beginDraining──▶ draining ──last connection gone | grace period over──▶ stopped
+///        └────────────────────────────stop────────────────────────────────────────────────▲
+///
+/// Thread-safe.
+package final class ServerCore: Sendable {
+    private enum Phase { case serving, draining, stopped }
+
+    private struct State: Sendable {
+        var phase = Phase.serving
+        var listeners: [ListenerHandle] = []
+        var waiting: [Suspension<Void>] = []
+        var shardsToEmpty = 0
+    }
+
+    private let shards: [ServerShard]
+    private let limits: ServerLimits
+    private let logger: Logger
+    private let connectionCount = SharedCount()
+    private let state = Lock(State())
+
+    package init(methods: [ServedMethod], limits: ServerLimits, loops: [EventLoop], logger: Logger) {
+        let router = Router(methods)
+        let runningHandlers = limits.maxHandlers == nil ? nil : SharedCount()
+        self.limits = limits
+        self.logger = logger
+        self.shards = loops.map { loop in
+            ServerShard(
+                loop: loop,
+                router: router,
+                limits: limits,
+                logger: logger,
+                runningHandlersInServer: runningHandlers
+            )
+        }
+        for shard in shards { shard.observeStalls() }
+    }
+
+    /// How many connections are open.
+    package var connections: Int { connectionCount.value }
+
+    // MARK: Listening
+
+    /// Binds an address and takes connections from it.
+    ///
+    /// - Returns: where it listens, with the port that the kernel chose for port 0.
+    package func listen(on address: SocketAddress) throws(RPCError) -> SocketAddress {
+        let socket: ListeningSocket
+        do {
+            socket = try ListeningSocket.bind(address)
+        } catch {
+            throw RPCError(code: .unavailable, message: "could not listen on \(address): \(error)", cause: error)
+        }
+        let loop = shards[0].loop
+        let handle = ListenerHandle()
+        let isServing = state.withLock { state in
+            guard state.phase == .serving else { return false }
+            state.listeners.append(handle)
+            return true
+        }
+        guard isServing else {
+            socket.close()
+            throw RPCError(code: .unavailable, message: "the server has been shut down")
+        }
+        let queued = loop.execute { self.open(socket, handle) }
+        if !queued { throw RPCError(code: .unavailable, message: "the event loops of the server have stopped") }
+        return socket.localAddress
+    }
+
+    private func open(_ socket: ListeningSocket, _ handle: ListenerHandle) {
+        guard !handle.isClosed else { return socket.close() }
+        let listener = Listener(
+            socket: socket,
+            loop: shards[0].loop,
+            logger: logger,
+            mayAccept: { [limits, connectionCount] in connectionCount.value < limits.maxConnections ?? .max },
+            accepted: { [unowned self] descriptor, remote in self.take(descriptor, ConnectionPeer(remote: remote)) }
+        )
+        handle.listener = listener
+        do {
+            try listener.start()
+        } catch {
+            logger.error("could not listen", metadata: ["address": "\(socket.localAddress)", "cause": "\(error)"])
+            handle.close()
+        }
+    }
+
+    /// Serves a connected stream socket, such as one end of a socket pair or one that a supervisor passed on. The server
+    /// owns the descriptor from here on, and makes it non-blocking.
+    package func adopt(_ descriptor: CInt) throws(SystemError) {
+        let remote = try SystemCalls.peerAddress(of: descriptor)
+        try SystemCalls.setNonBlocking(descriptor)
+        take(descriptor, ConnectionPeer(remote: remote))
+    }
+
+    /// Gives a connection to the loop that has the fewest.
+    private func take(_ descriptor: CInt, _ peer: ConnectionPeer) {
+        _ = connectionCount.increment(upTo: .max)
+        let shard = shards.dropFirst().reduce(shards[0]) { fewest, shard in
+            shard.connectionsAssigned < fewest.connectionsAssigned ? shard : fewest
+        }
+        shard.loop.connectionAdded()
+        let queued = shard.loop.execute { self.serve(descriptor, peer, shard) }
+        if !queued {
+            SystemCalls.close(descriptor)
+            connectionClosed(shard)
+        }
+    }
+
+    /// On the shard's loop.
+    private func serve(_ descriptor: CInt, _ peer: ConnectionPeer, _ shard: ServerShard) {
+        do {
+            let connection = try ServerConnection(
+                descriptor: descriptor,
+                peer: peer,
+                shard: shard,
+                onClose: { self.connectionClosed(shard) }
+            )
+            try connection.start()
+            if state.withLock({ $0.phase != .serving }) { connection.drain() }
+        } catch {
+            logger.error("could not serve a connection", metadata: ["peer": "\(peer.address)", "cause": "\(error)"])
+            SystemCalls.close(descriptor)
+            connectionClosed(shard)
+        }
+    }
+
+    private func connectionClosed(_ shard: ServerShard) {
+        shard.loop.connectionRemoved()
+        connectionCount.decrement()
+        guard limits.maxConnections != nil else { return }
+        let listeners = state.withLock { $0.listeners }
+        shards[0].loop.execute { for handle in listeners { handle.listener?.connectionClosed() } }
+    }
+
+    // MARK: The end
+
+    /// Takes no more connections and calls, lets the calls that run end, and stops; after the grace period it stops
+    /// whatever runs. Returns at once; harmless when repeated.
+    package func beginDraining() {
+        let listeners: [ListenerHandle]? = state.withLock { state in
+            guard state.phase == .serving else { return nil }
+            state.phase = .draining
+            state.shardsToEmpty = shards.count
+            defer { state.listeners = [] }
+            return state.listeners
+        }
+        guard let listeners else { return }
+        // From the loop of the listeners, so that connections which they handed on are there before they are drained.
+        let queued = shards[0].loop.execute { [self] in
+            for handle in listeners { handle.close() }
+            for shard in shards {
+                let queued = shard.loop.execute {
+                    shard.forEachConnection { $0.drain() }
+                    shard.whenEmpty { self.shardIsEmpty(shard) }
+                }
+                if !queued { shardIsEmpty(shard) }
+            }
+            if let grace = limits.shutdownGracePeriod {
+                shards[0].loop.schedule(after: grace) { [weak self] in self?.stop() }
+            }
+        }
+        if !queued { finish() }
+    }
+
+    /// Ends every call and connection now. Returns at once; harmless when repeated.
+    package func stop() {
+        beginDraining()
+        for shard in shards {
+            shard.loop.execute { shard.forEachConnection { $0.abort() } }
+        }
+    }
+
+    private func shardIsEmpty(_ shard: ServerShard) {
+        shard.stop()
+        let isLast = state.withLock { state in
+            state.shardsToEmpty -= 1
+            return state.shardsToEmpty == 0
+        }
+        if isLast { finish() }
+    }
+
+    private func finish() {
+        let waiting = state.withLock { state in
+            state.phase = .stopped
+            defer { state.waiting = [] }
+            return state.waiting
+        }
+        for suspension in waiting { suspension.resume() }
+    }
+
+    /// Waits until the server has stopped. To cancel the task has no effect here: call ``stop()``.
+    package func waitUntilStopped() async {
+        await Suspension<Void>.wait { suspension in
+            let isStopped = state.withLock { state in
+                if state.phase != .stopped { state.waiting.append(suspension) }
+                return state.phase == .stopped
+            }
+            if isStopped { suspension.resume() }
+        }
+    }
+}
+
+/// A listener that any thread may name; what it holds is touched on the listener's loop alone, and so it is Sendable.
+private final class ListenerHandle: @unchecked Sendable {
+    var listener: Listener?
+    private(set) var isClosed = false
+
+    func close() {
+        isClosed = true
+        listener?.close()
+        listener = nil
+    }
+}

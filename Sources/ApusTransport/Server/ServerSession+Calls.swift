@@ -1,0 +1,205 @@
+internal import ApusBase
+internal import ApusEventLoop
+internal import Logging
+
+// Starting handlers, and what becomes of the call when they return.
+
+extension ServerSession {
+    /// Starts the handlers of the requests that the last read made ready.
+    func startReadyCalls() {
+        while let stream = popReady() {
+            if stream.value.isClosed {
+                shard.streams.give(stream)
+            } else if let method = stream.value.method, !stream.value.state.isDecided {
+                method.with { start(stream, $0) }
+            }
+        }
+    }
+
+    @inline(__always)
+    private func start(_ stream: StreamHandle, _ method: ServedMethod) {
+        if let count = shard.runningHandlersInServer, let limit = limits.maxHandlers, !count.increment(upTo: limit) {
+            let message = "the server runs \(limit) handlers already, which is its limit"
+            return fail(stream, RPCError(code: .resourceExhausted, message: message))
+        }
+        let call = shard.takeCall(method, self)
+        call.begin(stream, on: self, method: method)
+        if method.takesOneRequest { releaseBuffer(of: stream) }
+        if case .synchronousUnary(let handler) = method.handler {
+            runSynchronously(call, handler)
+            noteIfSlow(method)
+            shard.giveCall(consume call)
+        } else {
+            runningHandlers += 1
+            stream.value.call = call
+            shard.start(call)
+        }
+    }
+
+    @inline(__always)
+    private func runSynchronously(_ call: ServerCall, _ handler: ([UInt8], ServerCall) throws -> [UInt8]) {
+        let completion: HandlerCompletion
+        do {
+            completion = .reply(try handler(call.takeRequest(), call))
+        } catch {
+            completion = .failed(error)
+        }
+        shard.runningHandlersInServer?.decrement()
+        complete(call, completion)
+    }
+
+    private func noteIfSlow(_ method: ServedMethod) {
+        guard let duration = loop.checkStall() else { return }
+        shard.reportSlowHandler(method.descriptor, duration)
+    }
+
+    /// An asynchronous handler returned.
+    func handlerEnded(_ call: ServerCall, _ completion: HandlerCompletion) {
+        runningHandlers -= 1
+        shard.runningHandlersInServer?.decrement()
+        complete(call, completion)
+        call.session = nil
+    }
+
+    /// Sends what the handler's end means, unless the call ended before.
+    @inline(__always)
+    private func complete(_ call: ServerCall, _ completion: HandlerCompletion) {
+        guard let stream = call.stream else { return }
+        call.stream = nil
+        stream.value.call = nil
+        switch completion {
+        case .reply(let message): reply(message, on: stream, call)
+        case .done: succeed(stream, call)
+        case .failed(let error): fail(stream, describe(error, call), call.takeResponseMetadata())
+        }
+    }
+
+    /// The status of what a handler threw.
+    private func describe(_ error: any Error, _ call: ServerCall) -> RPCError {
+        switch error {
+        case var error as RPCError:
+            if error.code == .ok { error.code = .unknown }
+            return error
+        case is CancellationError:
+            return RPCError(code: .cancelled, message: "the handler was cancelled")
+        default:
+            logger.error(
+                "a handler failed",
+                metadata: ["method": "\(call.method.descriptor)", "error": "\(error)", "peer": "\(peer.address)"]
+            )
+            let message = limits.sendsErrorDescriptions ? "\(error)" : "the handler failed"
+            return RPCError(code: .unknown, message: message, cause: error)
+        }
+    }
+}
+
+// MARK: - Deadlines
+
+extension ServerSession: TimerHandler {
+    /// A stream's deadline passed: its handler is cancelled and the stream reset (the client reports DEADLINE_EXCEEDED by
+    /// its own clock).
+    func timerFired(tag: UInt64) {
+        guard let streamID = Int32(exactly: tag), let context = context(of: streamID) else { return }
+        let stream = StreamHandle(context)
+        stream.value.timer = .none
+        if let call = stream.value.call {
+            stream.value.call = nil
+            call.end(Self.deadlineExceeded)
+        }
+        reset(streamID, .cancel)
+        announceOutput()
+    }
+}
+
+// MARK: - Credit: what the peer may send next
+
+extension ServerSession {
+    /// A handler took a message: the peer may send as much again.
+    func messageTaken(_ stream: StreamHandle, bytes: Int) {
+        let taken = min(bytes + MessageDeframer.prefixBytes, stream.value.heldBytes)
+        stream.value.heldBytes -= taken
+        let ahead = min(stream.value.creditedAhead, taken)
+        stream.value.creditedAhead -= ahead
+        credit(stream, taken - ahead)
+        makeRoom(taken, by: stream)
+    }
+
+    /// A handler waits for a message, of which a part may be here.
+    func readerWaits(_ stream: StreamHandle) {
+        guard stream.value.deframer.isMidMessage, let method = stream.value.method else { return }
+        method.with { creditMessageUnderWay(stream, $0) }
+    }
+
+    /// A message larger than the stream's window is credited as it comes, when somebody waits for it: else it would wait
+    /// for itself. Over the connection's buffer limit one stream at a time may go on.
+    func creditMessageUnderWay(_ stream: StreamHandle, _ method: ServedMethod) {
+        if !method.takesOneRequest {
+            guard stream.value.inbound.isEmpty, let call = stream.value.call, call.isWaitingToRead else { return }
+        }
+        if bufferedBytes > limits.connectionBufferBytes, firstInLine != stream {
+            if firstInLine == nil {
+                firstInLine = stream
+            } else {
+                if !stream.value.waitsForRoom { waitingForRoom.append(stream) }
+                stream.value.waitsForRoom = true
+                return
+            }
+        }
+        let uncredited = stream.value.heldBytes - stream.value.creditedAhead
+        stream.value.creditedAhead += uncredited
+        credit(stream, uncredited)
+    }
+
+    private func credit(_ stream: StreamHandle, _ bytes: Int) {
+        guard bytes > 0, !stream.value.state.peerEnded else { return }
+        creditStream(stream.value.id, bytes: bytes)
+        announceOutput()
+    }
+
+    /// What the stream held is held no longer: its handler has it, or the stream is gone.
+    func releaseBuffer(of stream: StreamHandle) {
+        let held = stream.value.heldBytes
+        stream.value.heldBytes = 0
+        stream.value.creditedAhead = 0
+        if stream.value.waitsForRoom {
+            stream.value.waitsForRoom = false
+            waitingForRoom.removeAll { $0 == stream }
+        }
+        makeRoom(held, by: stream)
+    }
+
+    private func makeRoom(_ bytes: Int, by stream: StreamHandle) {
+        bufferedBytes -= bytes
+        if firstInLine == stream { firstInLine = nil }
+        while !waitingForRoom.isEmpty, firstInLine == nil || bufferedBytes <= limits.connectionBufferBytes {
+            let next = waitingForRoom.removeFirst()
+            next.value.waitsForRoom = false
+            if let method = next.value.method { method.with { creditMessageUnderWay(next, $0) } }
+        }
+    }
+}
+
+// MARK: - Errors that the transport makes
+
+extension ServerSession {
+    static let deadlineExceeded = RPCError(code: .deadlineExceeded, message: "the deadline passed")
+
+    static func wrongRequestCount(_ method: ServedMethod, isEmpty: Bool) -> RPCError {
+        let what = isEmpty ? "no request message" : "more than one request message"
+        return RPCError(code: .unimplemented, message: "\(method.descriptor) takes one request message and got \(what)")
+    }
+
+    static func error(for failure: MessageDeframer.Failure, _ method: ServedMethod) -> RPCError {
+        switch failure {
+        case .invalidFlag(let flag):
+            RPCError(code: .internal, message: "a message of \(method.descriptor) has the flag byte \(flag)")
+        case .compressedWithoutEncoding:
+            RPCError(code: .internal, message: "a message is flagged as compressed and no encoding was declared")
+        case .tooLarge(let bytes, let limit):
+            RPCError(
+                code: .resourceExhausted,
+                message: "a request of \(bytes) bytes is over the limit of \(limit) of \(method.descriptor)"
+            )
+        }
+    }
+}

@@ -1,0 +1,182 @@
+internal import ApusBase
+
+// Answers: heads, messages, status and trailers.
+
+extension ServerSession {
+    /// From this size on a single answer takes turns with the connection's other streams; smaller ones fit in one frame.
+    private static let fairShareBytesMin = 16 * 1024
+
+    /// Answers a call with its one message and the status OK.
+    @inline(__always)
+    func reply(_ message: [UInt8], on stream: StreamHandle, _ call: ServerCall) {
+        guard message.count <= call.method.maxResponseBytes else {
+            return fail(stream, ServerCall.tooLarge(message.count, call.method), call.takeResponseMetadata())
+        }
+        if let metadata = call.takeResponseMetadata() {
+            guard takeTrailers(metadata, stream) else { return }
+            sendHead(stream, call)
+        }
+        switch stream.value.state.sendMessage() {
+        case .tooLate: return
+        case .sendHeadThenMessage:
+            if message.count > Self.fairShareBytesMin { shareFairly(stream.value.id) }
+            stream.value.outbound.append(message)
+            _ = stream.value.state.sendStatus()
+            submitUsualResponse(stream.value.id, stream.context)
+            announceOutput()
+        case .sendMessage:
+            stream.value.outbound.append(message)
+            _ = stream.value.state.sendStatus()
+            resume(stream)
+        }
+    }
+
+    /// Ends a streaming call with the status OK.
+    func succeed(_ stream: StreamHandle, _ call: ServerCall) {
+        if let metadata = call.takeResponseMetadata() {
+            guard takeTrailers(metadata, stream) else { return }
+            if !metadata.initial.isEmpty { sendHead(stream, call) }
+        }
+        finish(stream)
+    }
+
+    /// Ends a call with an error. Its handler, if it still runs, is told.
+    func fail(_ stream: StreamHandle, _ error: RPCError, _ metadata: ServerCall.ResponseMetadata? = nil) {
+        if let call = stream.value.call {
+            stream.value.call = nil
+            call.end(error)
+        }
+        releaseBuffer(of: stream)
+        stream.value.inbound.removeAll()
+        stream.value.failure = error
+        if let metadata {
+            stream.value.failure?.metadata.add(contentsOf: metadata.trailing)
+            if !metadata.initial.isEmpty { sendHead(stream, metadata.initial) }
+        }
+        if let problem = stream.value.failure?.metadata.firstProblem {
+            stream.value.failure?.metadata = Metadata()
+            stream.value.failure?.message += " (its metadata was dropped: \(problem))"
+        }
+        finish(stream)
+    }
+
+    /// Queues a message of a streaming call.
+    ///
+    /// - Returns: how many bytes the stream has queued now.
+    func send(_ message: [UInt8], on stream: StreamHandle, _ call: ServerCall) throws(RPCError) -> Int {
+        if stream.value.state.sendHead() { submitHead(stream, call.takeResponseMetadata()?.initial ?? Metadata()) }
+        guard case .sendMessage = stream.value.state.sendMessage() else {
+            throw RPCError(code: .internal, message: "a message was written to \(call.method.descriptor) after it had ended")
+        }
+        stream.value.outbound.append(message)
+        resume(stream)
+        return stream.value.outbound.bytes
+    }
+
+    /// Sends the head now, with the initial metadata that the handler set, unless it was sent.
+    func sendHead(_ stream: StreamHandle, _ call: ServerCall) {
+        sendHead(stream, call.takeResponseMetadata()?.initial ?? Metadata())
+    }
+
+    private func sendHead(_ stream: StreamHandle, _ metadata: Metadata) {
+        guard stream.value.state.sendHead() else { return }
+        submitHead(stream, metadata)
+    }
+
+    private func submitHead(_ stream: StreamHandle, _ metadata: Metadata) {
+        if let method = stream.value.method, method.with({ $0.streamsResponses }) {
+            shareFairly(stream.value.id)
+        }
+        if metadata.isEmpty {
+            submitUsualResponse(stream.value.id, stream.context)
+        } else {
+            fields.removeAll()
+            fields.add(":status", "200")
+            fields.add("content-type", "application/grpc")
+            if let problem = metadata.firstProblem {
+                logger.error("initial metadata was dropped", metadata: ["cause": "\(problem)"])
+            } else {
+                fields.add(metadata)
+            }
+            submitResponse(stream.value.id, stream.context, head: fields)
+        }
+        announceOutput()
+    }
+
+    /// Keeps the trailing metadata; metadata that cannot be sent fails the call.
+    private func takeTrailers(_ metadata: ServerCall.ResponseMetadata, _ stream: StreamHandle) -> Bool {
+        if let problem = metadata.initial.firstProblem ?? metadata.trailing.firstProblem {
+            fail(stream, RPCError(code: .internal, message: "the handler set metadata that cannot be sent: \(problem)"))
+            return false
+        }
+        stream.value.trailers = metadata.trailing
+        return true
+    }
+
+    /// Decides the status, which follows what is queued.
+    private func finish(_ stream: StreamHandle) {
+        switch stream.value.state.sendStatus() {
+        case .tooLate: return
+        case .sendTrailersOnly:
+            fields.removeAll()
+            fields.add(":status", "200")
+            fields.add("content-type", "application/grpc")
+            addStatusAndTrailers(stream)
+            submitResponseWithoutBody(stream.value.id, head: fields)
+            announceOutput()
+        case .sendTrailers:
+            // Nothing is queued and nghttp2 waits for data that will not come: no empty DATA frame is needed.
+            if stream.value.isDeferred, stream.value.outbound.bytes == 0 {
+                sendTrailers(stream)
+                announceOutput()
+            } else {
+                resume(stream)
+            }
+        }
+    }
+
+    private func resume(_ stream: StreamHandle) {
+        if stream.value.isDeferred {
+            stream.value.isDeferred = false
+            resumeData(stream.value.id)
+        }
+        announceOutput()
+    }
+
+    func sendTrailers(_ stream: StreamHandle) {
+        if stream.value.failure == nil, stream.value.trailers.isEmpty {
+            submitUsualTrailers(stream.value.id)
+        } else {
+            fields.removeAll()
+            addStatusAndTrailers(stream)
+            submitTrailers(stream.value.id, fields)
+        }
+    }
+
+    private func addStatusAndTrailers(_ stream: StreamHandle) {
+        if let failure = stream.value.failure {
+            addStatus(failure)
+        } else {
+            fields.add("grpc-status", "0")
+            fields.add(stream.value.trailers)
+        }
+    }
+
+    /// Adds status, message and metadata, in as many bytes as the peer takes: the message is shortened first, then the
+    /// metadata left out.
+    func addStatus(_ error: RPCError) {
+        let messageOverhead = "grpc-message".utf8.count + 32
+        fields.add("grpc-status", Array("\(error.code.rawValue)".utf8))
+        let message = PercentEncoding.encode(error.message)
+        let room = (peerMaxHeaderListBytes ?? .max) - fields.listBytes
+        if message.count + messageOverhead <= room {
+            fields.add("grpc-message", message)
+        } else if room > messageOverhead {
+            fields.add("grpc-message", PercentEncoding.truncate(message, to: room - messageOverhead))
+        }
+        guard !error.metadata.isEmpty else { return }
+        var metadataFields = HeaderFields()
+        metadataFields.add(error.metadata)
+        if fields.listBytes + metadataFields.listBytes <= peerMaxHeaderListBytes ?? .max { fields.add(error.metadata) }
+    }
+}

@@ -1,0 +1,372 @@
+internal import ApusBase
+internal import ApusEventLoop
+internal import Logging
+
+/// Who carries a session's bytes.
+protocol SessionCarrier: AnyObject {
+    /// The session has something to send; called once until ``ServerSession/willSend()``.
+    func sessionHasOutput()
+    /// The peer acknowledged our PING.
+    func sessionPingAcknowledged()
+    /// The peer's first SETTINGS arrived: the handshake is over.
+    func sessionEstablished()
+}
+
+/// The server's end of one HTTP/2 connection as gRPC sees it: heads become calls, DATA becomes messages, what handlers
+/// answer becomes frames. It does no I/O, and is confined to its shard's loop.
+///
+/// What comes in is in this file; `ServerSession+Calls.swift` runs handlers, `ServerSession+Sending.swift` answers.
+final class ServerSession: HTTP2Session {
+    let shard: ServerShard
+    let peer: ConnectionPeer
+    weak var carrier: (any SessionCarrier)?
+
+    /// Handlers that run for this connection, streams that were reset meanwhile included.
+    var runningHandlers = 0
+    /// Streams that are open, and the first of them.
+    private(set) var openStreams = 0
+    private var firstOpen: StreamHandle?
+    /// Request bytes held for handlers, whole messages and parts.
+    var bufferedBytes = 0
+    /// Streams whose large message waits until ``bufferedBytes`` is down, and the one that need not wait.
+    var waitingForRoom: [StreamHandle] = []
+    var firstInLine: StreamHandle?
+    /// Fields of the answer being made; kept to be used again.
+    var fields = HeaderFields()
+
+    private var head = RequestHead()
+    private var recentPath: [UInt8] = []
+    private var recentMethod: ServedMethodRef?
+    private var recentMetadata = Metadata()
+    private var recentAuthority: [UInt8] = []
+    private var firstReady: StreamHandle?
+    private var lastReady: StreamHandle?
+    private var outputIsAnnounced = false
+    private var isEstablished = false
+
+    init(shard: ServerShard, peer: ConnectionPeer) throws(RPCError) {
+        self.shard = shard
+        self.peer = peer
+        try super.init(role: .server, settings: shard.limits.http2)
+    }
+
+    var loop: EventLoop { shard.loop }
+    var limits: ServerLimits { shard.limits }
+    var logger: Logger { shard.logger }
+
+    // MARK: The head of a request
+
+    override func requestBegan(_ streamID: Int32) -> StreamContext? {
+        guard runningHandlers < shard.limits.maxHandlersPerConnection else { return nil }
+        head.reset()
+        let stream = shard.streams.take()
+        stream.value.id = streamID
+        opened(stream)
+        return stream.context
+    }
+
+    override func fieldReceived(_ context: StreamContext, name: Span<UInt8>, value: Span<UInt8>) {
+        head.count(name: name, value: value)
+        if head.listBytes <= settings.maxHeaderListBytes, head.fieldCount <= settings.maxHeaderFields {
+            head.add(name: name, value: value)
+        }
+    }
+
+    override func invalidFieldReceived(_ context: StreamContext) {
+        reset(StreamHandle(context).value.id, .protocolError)
+    }
+
+    override func headReceived(_ context: StreamContext, endStream: Bool) {
+        let stream = StreamHandle(context)
+        if endStream { stream.value.state.receiveEnd() }
+        if let rejection = rejectionOfHead() { return reject(stream, rejection) }
+        guard let method = findMethod() else {
+            let path = String(decoding: head.path, as: UTF8.self)
+            let error = RPCError(code: .unimplemented, message: shard.router.explainMissing(path))
+            return reject(stream, Rejection(error: error))
+        }
+        stream.value.method = method
+        shareMetadata(with: stream)
+        if let timeout = head.timeout, !setDeadline(stream, timeout) { return }
+        method.with { method in
+            if method.takesOneRequest {
+                if endStream { fail(stream, Self.wrongRequestCount(method, isEmpty: true)) }
+            } else {
+                makeReady(stream)
+            }
+        }
+    }
+
+    /// The method of `:path`; the last one found is looked at first.
+    @inline(__always)
+    private func findMethod() -> ServedMethodRef? {
+        if let recentMethod, head.path == recentPath { return recentMethod }
+        guard let method = shard.router.find(head.path.span) else { return nil }
+        let found = ServedMethodRef(method)
+        recentPath = head.path
+        recentMethod = found
+        return found
+    }
+
+    /// Requests of one client mostly carry the same metadata: then they share one buffer.
+    @inline(__always)
+    private func shareMetadata(with stream: StreamHandle) {
+        if head.metadata != recentMetadata.packed { recentMetadata = Metadata(packed: head.metadata) }
+        if head.authority != recentAuthority { recentAuthority = head.authority }
+        stream.value.metadata = recentMetadata
+        stream.value.authority = recentAuthority
+    }
+
+    /// Starts the deadline; `false` when it has passed already.
+    private func setDeadline(_ stream: StreamHandle, _ timeout: Int64) -> Bool {
+        guard timeout > 0 else {
+            fail(stream, Self.deadlineExceeded)
+            return false
+        }
+        let deadline = loop.now.advanced(byNanoseconds: timeout)
+        stream.value.deadline = deadline
+        stream.value.timer = loop.schedule(at: deadline, handler: self, tag: UInt64(stream.value.id))
+        return true
+    }
+
+    /// Why a head is refused, and with which HTTP status.
+    private struct Rejection {
+        var status: StaticString = "200"
+        var error: RPCError
+        var allowsPostOnly = false
+    }
+
+    private func rejectionOfHead() -> Rejection? {
+        if head.listBytes > settings.maxHeaderListBytes || head.fieldCount > settings.maxHeaderFields {
+            let message =
+                "the request's header list of \(head.listBytes) bytes and \(head.fieldCount) fields is over the limit of "
+                + "\(settings.maxHeaderListBytes) bytes and \(settings.maxHeaderFields) fields"
+            return Rejection(status: "431", error: RPCError(code: .resourceExhausted, message: message))
+        }
+        if !head.isPost {
+            let error = RPCError(code: .internal, message: "gRPC calls are POST requests")
+            return Rejection(status: "405", error: error, allowsPostOnly: true)
+        }
+        if !head.contentTypeIsGRPC {
+            let type = head.contentType.map { String(decoding: $0, as: UTF8.self) } ?? ""
+            let error = RPCError(code: .invalidArgument, message: "the content type \"\(type)\" is not gRPC's")
+            return Rejection(status: "415", error: error)
+        }
+        if let encoding = head.unsupportedEncoding {
+            let name = String(decoding: encoding, as: UTF8.self)
+            var error = RPCError(code: .unimplemented, message: "the message encoding \"\(name)\" is not supported")
+            error.metadata = Metadata()
+            return Rejection(error: error)
+        }
+        if head.timeoutIsMalformed {
+            return Rejection(error: RPCError(code: .internal, message: "grpc-timeout is malformed"))
+        }
+        if head.hasMalformedBinary {
+            return Rejection(error: RPCError(code: .internal, message: "a -bin metadata value is not base64"))
+        }
+        return nil
+    }
+
+    private func reject(_ stream: StreamHandle, _ rejection: Rejection) {
+        guard stream.value.state.sendStatus() != .tooLate else { return }
+        logger.debug(
+            "refused a request",
+            metadata: ["peer": "\(peer.address)", "cause": "\(rejection.error)"]
+        )
+        fields.removeAll()
+        fields.add(":status", rejection.status.withUTF8Buffer { unsafe Array($0) })
+        fields.add("content-type", "application/grpc")
+        if rejection.allowsPostOnly { fields.add("allow", "POST") }
+        if head.unsupportedEncoding != nil { fields.add("grpc-accept-encoding", "identity") }
+        addStatus(rejection.error)
+        submitResponseWithoutBody(stream.value.id, head: fields)
+        announceOutput()
+    }
+
+    // MARK: The body of a request
+
+    override func dataReceived(_ context: StreamContext, _ bytes: Span<UInt8>) {
+        let stream = StreamHandle(context)
+        guard stream.value.state.acceptsData, let method = stream.value.method else { return }
+        method.with { receive(bytes, on: stream, of: $0) }
+    }
+
+    @inline(__always)
+    private func receive(_ bytes: Span<UInt8>, on stream: StreamHandle, of method: ServedMethod) {
+        stream.value.heldBytes += bytes.count
+        bufferedBytes += bytes.count
+        var position = 0
+        var hasNews = false
+        while position < bytes.count {
+            switch stream.value.deframer.next(in: bytes, position: &position, bytesMax: method.maxRequestBytes) {
+            case .message(let message):
+                if method.takesOneRequest, !stream.value.inbound.isEmpty {
+                    return fail(stream, Self.wrongRequestCount(method, isEmpty: false))
+                }
+                stream.value.inbound.append(message)
+                hasNews = true
+            case .needsMore: break
+            case .failed(let failure): return fail(stream, Self.error(for: failure, method))
+            }
+        }
+        if stream.value.deframer.isMidMessage { creditMessageUnderWay(stream, method) }
+        if hasNews, let call = stream.value.call { call.wakeReader() }
+    }
+
+    override func endReceived(_ context: StreamContext) { endOfRequest(StreamHandle(context)) }
+
+    override func trailersReceived(_ context: StreamContext) { endOfRequest(StreamHandle(context)) }
+
+    private func endOfRequest(_ stream: StreamHandle) {
+        let accepted = stream.value.state.acceptsData
+        stream.value.state.receiveEnd()
+        guard accepted, let method = stream.value.method else { return }
+        method.with { method in
+            if stream.value.deframer.isMidMessage {
+                let message = "the request ended in the middle of a message"
+                return fail(stream, RPCError(code: .internal, message: message))
+            }
+            if !method.takesOneRequest {
+                stream.value.call?.wakeReader()
+            } else if stream.value.inbound.isEmpty {
+                fail(stream, Self.wrongRequestCount(method, isEmpty: true))
+            } else {
+                makeReady(stream)
+            }
+        }
+    }
+
+    // MARK: The end of a stream
+
+    override func streamClosed(_ context: StreamContext, _ code: HTTP2ErrorCode) {
+        let stream = StreamHandle(context)
+        if let call = stream.value.call {
+            let error = RPCError(code: .cancelled, message: "the client ended the call: \(code)", origin: .peer)
+            stream.value.call = nil
+            call.end(error)
+        }
+        giveBack(stream)
+    }
+
+    /// The connection is gone: every call ends, and the session is of no further use.
+    func tearDown(cause: String) {
+        close()
+        while let stream = popReady() {
+            if stream.value.isClosed { shard.streams.give(stream) }
+        }
+        while let stream = firstOpen {
+            if let call = stream.value.call {
+                stream.value.call = nil
+                call.end(RPCError(code: .cancelled, message: "the connection to \(peer.address) ended: \(cause)"))
+            }
+            giveBack(stream)
+        }
+    }
+
+    /// Ends every call, visibly for the client.
+    func resetAll() {
+        var next = firstOpen
+        while let stream = next {
+            next = stream.value.nextOpen
+            if let call = stream.value.call {
+                stream.value.call = nil
+                call.end(RPCError(code: .cancelled, message: "the server stopped"))
+            }
+            reset(stream.value.id, .cancel)
+        }
+    }
+
+    private func opened(_ stream: StreamHandle) {
+        openStreams += 1
+        stream.value.nextOpen = firstOpen
+        firstOpen?.value.previousOpen = stream
+        firstOpen = stream
+    }
+
+    private func giveBack(_ stream: StreamHandle) {
+        openStreams -= 1
+        if let previous = stream.value.previousOpen {
+            previous.value.nextOpen = stream.value.nextOpen
+        } else {
+            firstOpen = stream.value.nextOpen
+        }
+        stream.value.nextOpen?.value.previousOpen = stream.value.previousOpen
+        if stream.value.timer != .none { loop.cancel(stream.value.timer) }
+        releaseBuffer(of: stream)
+        if stream.value.isReady {
+            stream.value.isClosed = true
+        } else {
+            shard.streams.give(stream)
+        }
+    }
+
+    // MARK: Streams whose handler is to start
+
+    /// Handlers start when nghttp2 has returned, so that what they do cannot disturb it.
+    private func makeReady(_ stream: StreamHandle) {
+        stream.value.isReady = true
+        if let lastReady { lastReady.value.next = stream } else { firstReady = stream }
+        lastReady = stream
+    }
+
+    func popReady() -> StreamHandle? {
+        guard let stream = firstReady else { return nil }
+        firstReady = stream.value.next
+        if firstReady == nil { lastReady = nil }
+        stream.value.next = nil
+        stream.value.isReady = false
+        return stream
+    }
+
+    // MARK: The connection
+
+    override func settingsReceived() {
+        guard !isEstablished else { return }
+        isEstablished = true
+        carrier?.sessionEstablished()
+    }
+
+    override func pingAcknowledged() { carrier?.sessionPingAcknowledged() }
+
+    // MARK: Output
+
+    /// Lets the carrier know, once, that there is something to send.
+    @inline(__always)
+    func announceOutput() {
+        if outputIsAnnounced { return }
+        outputIsAnnounced = true
+        carrier?.sessionHasOutput()
+    }
+
+    /// The carrier is about to ask for output.
+    func willSend() { outputIsAnnounced = false }
+
+    override func planData(_ context: StreamContext, bytesMax: Int) -> DataPlan {
+        let stream = StreamHandle(context)
+        let queuedBytes = stream.value.outbound.bytes
+        if queuedBytes > bytesMax { return DataPlan(bytes: bytesMax, ending: .more) }
+        if stream.value.state.isFinishing { return DataPlan(bytes: queuedBytes, ending: .trailers) }
+        if queuedBytes == 0 { stream.value.isDeferred = true }
+        return DataPlan(bytes: queuedBytes, ending: .later)
+    }
+
+    override func copyData(_ context: StreamContext, into target: UnsafeMutableRawBufferPointer) {
+        // SAFETY: `target` is the caller's for the length of this call.
+        let stream = StreamHandle(context)
+        unsafe stream.value.outbound.move(to: target)
+        if let call = stream.value.call { call.sendQueueDrained(to: stream.value.outbound.bytes) }
+    }
+
+    override func trailersWanted(_ context: StreamContext) { sendTrailers(StreamHandle(context)) }
+
+    override func endOfHeadersSent(_ context: StreamContext) {
+        let stream = StreamHandle(context)
+        if stream.value.state.trailersSent() == .resetWithNoError { reset(stream.value.id, .noError) }
+    }
+
+    override func headersNotSent(_ context: StreamContext, reason: String) {
+        let stream = StreamHandle(context)
+        logger.warning("could not send header fields", metadata: ["peer": "\(peer.address)", "cause": "\(reason)"])
+        reset(stream.value.id, .internalError)
+    }
+}

@@ -1,0 +1,184 @@
+package import ApusEventLoop
+package import Logging
+internal import ApusBase
+internal import Synchronization
+
+/// What a server keeps for each of its loops: stream memory, parked workers, the connections that live there.
+///
+/// Confined to its loop but for what is `let`; Sendable for that reason.
+package final class ServerShard: @unchecked Sendable {
+    package let loop: EventLoop
+    package let router: Router
+    package let limits: ServerLimits
+    package let logger: Logger
+    /// Handlers running in the whole server; counted only when that is limited.
+    let runningHandlersInServer: SharedCount?
+
+    let streams = StreamPool()
+    private(set) var connections: [ObjectIdentifier: ServerConnection] = [:]
+    private var parked: [HandlerWorker] = []
+    /// The fewest workers that were parked at any time since the last look: those were not needed.
+    private var fewestParked = 0
+    private var expiry = EventLoop.TimerID.none
+    private var workersByJob: [UInt: HandlerWorker] = [:]
+    private var spareCall: ServerCall?
+    private var isStopped = false
+    private var whenEmpty: [@Sendable () -> Void] = []
+
+    package init(
+        loop: EventLoop,
+        router: Router,
+        limits: ServerLimits,
+        logger: Logger,
+        runningHandlersInServer: SharedCount?
+    ) {
+        self.loop = loop
+        self.router = router
+        self.limits = limits
+        self.logger = logger
+        self.runningHandlersInServer = runningHandlersInServer
+    }
+
+    // MARK: Calls
+
+    /// A call object: the last one, when nobody kept it, or a new one.
+    @inline(__always)
+    func takeCall(_ method: ServedMethod, _ session: ServerSession) -> ServerCall {
+        if let call = spareCall {
+            spareCall = nil
+            return call
+        }
+        return ServerCall(shard: self, method: method, peer: session.peer)
+    }
+
+    /// Keeps the object for the next call, unless a handler kept it.
+    @inline(__always)
+    func giveCall(_ call: consuming ServerCall) {
+        spareCall = consume call
+        if isKnownUniquelyReferenced(&spareCall) {
+            spareCall?.recycle()
+        } else {
+            spareCall = nil
+        }
+    }
+
+    /// Runs an asynchronous handler.
+    func start(_ call: ServerCall) {
+        switch call.method.executor {
+        case .eventLoop:
+            if let worker = parked.popLast() {
+                fewestParked = min(fewestParked, parked.count)
+                worker.resume(with: call)
+            } else {
+                HandlerWorker(shard: self).start(with: call)
+            }
+        case .globalConcurrent:
+            call.task = Task.detached { await call.run() }
+        }
+    }
+
+    // MARK: Workers
+
+    /// Takes a worker that has nothing to do; `false` when there are enough.
+    func park(_ worker: HandlerWorker) -> Bool {
+        guard !isStopped, parked.count < limits.parkedWorkersMax else { return false }
+        parked.append(worker)
+        if parked.count == 1 { scheduleExpiry() }
+        return true
+    }
+
+    func workerStarted(_ worker: HandlerWorker) { workersByJob[worker.job] = worker }
+
+    func workerEnded(_ worker: HandlerWorker) { workersByJob[worker.job] = nil }
+
+    /// The call whose handler a job of the loop belongs to.
+    func call(ofJob job: UInt) -> ServerCall? { workersByJob[job]?.currentCall }
+
+    /// Names the method when a job of a handler holds up the loop.
+    func observeStalls() {
+        loop.addStallObserver { [weak self] job, duration in
+            guard let call = self?.call(ofJob: job) else { return false }
+            self?.reportSlowHandler(call.method.descriptor, duration)
+            return true
+        }
+    }
+
+    /// A handler held this loop's thread: every other call of the loop waited.
+    func reportSlowHandler(_ method: MethodDescriptor, _ duration: Duration) {
+        logger.warning(
+            "a handler held up its event loop; run the method on the global executor, or do not block in it",
+            metadata: ["method": "\(method)", "duration": "\(duration)"]
+        )
+    }
+
+    private func scheduleExpiry() {
+        guard expiry == .none else { return }
+        fewestParked = parked.count
+        expiry = loop.schedule(after: limits.parkedWorkerLifetime) { [weak self] in self?.expireWorkers() }
+    }
+
+    private func expireWorkers() {
+        expiry = .none
+        let unneeded = min(fewestParked, parked.count)
+        for worker in parked.prefix(unneeded) { worker.retire() }
+        parked.removeFirst(unneeded)
+        if !parked.isEmpty { scheduleExpiry() }
+    }
+
+    // MARK: Connections
+
+    /// Connections of this loop, of whatever server; from any thread.
+    var connectionsAssigned: Int { loop.connectionCount.load(ordering: .relaxed) }
+
+    func add(_ connection: ServerConnection) {
+        connections[ObjectIdentifier(connection)] = connection
+    }
+
+    func forEachConnection(_ body: (ServerConnection) -> Void) {
+        for connection in connections.values { body(connection) }
+    }
+
+    func remove(_ connection: ServerConnection) {
+        guard connections.removeValue(forKey: ObjectIdentifier(connection)) != nil else { return }
+        if connections.isEmpty { announceEmpty() }
+    }
+
+    /// Calls back, on the loop, once no connection is left.
+    func whenEmpty(_ body: @escaping @Sendable () -> Void) {
+        whenEmpty.append(body)
+        if connections.isEmpty { announceEmpty() }
+    }
+
+    private func announceEmpty() {
+        let bodies = whenEmpty
+        whenEmpty.removeAll()
+        for body in bodies { body() }
+    }
+
+    /// The server has stopped: no worker is kept any longer.
+    func stop() {
+        isStopped = true
+        loop.cancel(expiry)
+        expiry = .none
+        for worker in parked { worker.retire() }
+        parked.removeAll()
+    }
+}
+
+/// A number that several loops share.
+package final class SharedCount: Sendable {
+    private let count = Atomic<Int>(0)
+
+    package init() {}
+
+    package var value: Int { count.load(ordering: .relaxed) }
+
+    /// Adds one unless that would pass `limit`.
+    package func increment(upTo limit: Int) -> Bool {
+        if count.add(1, ordering: .relaxed).newValue <= limit { return true }
+        count.subtract(1, ordering: .relaxed)
+        return false
+    }
+
+    package func decrement() { count.subtract(1, ordering: .relaxed) }
+}

@@ -1,0 +1,55 @@
+internal import Apus
+internal import ArgumentParser
+internal import EchoV1
+internal import Glibc
+internal import Logging
+internal import ServiceLifecycle
+
+struct ServeCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "serve",
+        abstract: "Serves echo.v1.EchoService until SIGTERM or SIGINT, then lets calls end."
+    )
+
+    @Option(help: "HOST:PORT (port 0 for any), [IPV6]:PORT, unix:PATH or unix-abstract:NAME.")
+    var listen = "127.0.0.1:50051"
+
+    @Option(help: "Event loop threads; one for each core when not given.")
+    var threads: Int?
+
+    @Option(help: "trace, debug, info, notice, warning, error or critical; on standard error.")
+    var logLevel = "info"
+
+    func run() async throws {
+        guard let level = Logger.Level(rawValue: logLevel) else {
+            throw ValidationError("\"\(logLevel)\" is not a log level")
+        }
+        var logger = Logger(label: "apus-echo") { StreamLogHandler.standardError(label: $0) }
+        logger.logLevel = level
+        do {
+            try await serve(logger)
+        } catch {
+            // Whatever it is, it names its cause; ArgumentParser would print its type as well.
+            throw ValidationError("\(error)")
+        }
+    }
+
+    private func serve(_ logger: Logger) async throws {
+        let address = try ListenAddress(listen)
+        let eventLoops = try threads.map { threads in try EventLoopGroup(threads: threads, logger: logger) } ?? .shared
+        let server = try Server(address, services: [EchoHandler()], eventLoops: eventLoops, logger: logger)
+        let group = ServiceGroup(
+            services: [server],
+            gracefulShutdownSignals: [.sigterm, .sigint],
+            logger: logger
+        )
+        try await withThrowingTaskGroup(of: Void.self) { tasks in
+            tasks.addTask { try await group.run() }
+            tasks.addTask {
+                print("listening on \(try await server.listeningAddress)")
+                fflush(nil)
+            }
+            try await tasks.waitForAll()
+        }
+    }
+}
