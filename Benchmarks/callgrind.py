@@ -6,7 +6,8 @@ import re
 import shutil
 import subprocess
 
-Profile = collections.namedtuple("Profile", "total by_function by_object")
+# `calls` counts, by (caller, callee), how often one function called another.
+Profile = collections.namedtuple("Profile", "total by_function by_object calls")
 
 _NAME = re.compile(r"(fn|cfn|ob|cob|fl|fi|fe|cfi|cfl)=\((\d+)\)(?: (.*))?$")
 
@@ -15,7 +16,8 @@ def read(path):
     """The profile in a file. Costs are keyed by (library, function)."""
     names = {"fn": {}, "ob": {}}  # the file gives a name once, then its number
     by_function = collections.Counter()
-    library = function = ""
+    calls = collections.Counter()
+    library = function = callee = ""
     total = None
     skip = False  # the line after `calls=` is the cost of the callee
     with open(path, errors="replace") as file:
@@ -29,6 +31,7 @@ def read(path):
                 continue
             if line.startswith("calls="):
                 skip = True
+                calls[function, callee] += int(line[len("calls="):].split()[0])
                 continue
             match = _NAME.match(line)
             if match:
@@ -40,6 +43,8 @@ def read(path):
                     table[number] = name
                 if kind == "fn":
                     function = table[number]
+                elif kind == "cfn":
+                    callee = table[number]
                 elif kind == "ob":
                     library = os.path.basename(table[number])
             elif line.startswith("totals:"):
@@ -49,7 +54,7 @@ def read(path):
     by_object = collections.Counter()
     for (library, _), cost in by_function.items():
         by_object[library] += cost
-    return Profile(total, by_function, by_object)
+    return Profile(total, by_function, by_object, calls)
 
 
 def difference(many, few, requests):
@@ -60,15 +65,17 @@ def difference(many, few, requests):
         (many.total - few.total) / requests,
         per_request(many.by_function, few.by_function),
         per_request(many.by_object, few.by_object),
+        per_request(many.calls, few.calls),
     )
 
 
-def largest(costs, count):
-    return sorted(costs.items(), key=lambda entry: -entry[1])[:count]
+def largest(costs, count, least=0.5):
+    return [entry for entry in sorted(costs.items(), key=lambda entry: -entry[1])[:count] if entry[1] >= least]
 
 
 def demangle(names):
     """Swift's names made readable, where a toolchain is at hand."""
+    names = list(names)
     if shutil.which("swift-demangle") is None:
         return names
     plain = [re.sub(r"'\d+$", "", name) for name in names]  # callgrind's mark of recursion
