@@ -73,8 +73,10 @@ def build_tools():
         run([compiler, "-O2", "-gdwarf-4", "-Wall", "-Wextra", "-o", target, source, *extra])
 
 
-def build_bench_server(static=False):
-    arguments = ["swift", "build", "--package-path", HERE, "--scratch-path", SCRATCH, "-c", "release",
+def build_bench_server(static):
+    # Other flags rebuild everything, so each way to link has a scratch directory of its own.
+    scratch = os.path.join(SCRATCH, "static") if static else SCRATCH
+    arguments = ["swift", "build", "--package-path", HERE, "--scratch-path", scratch, "-c", "release",
                  "--product", "bench-server",
                  "-Xlinker", "--strip-debug"]  # DWARF 5 stops valgrind 3.19; the names of functions stay
     if static:
@@ -85,6 +87,7 @@ def build_bench_server(static=False):
 
 
 def build(variants, static=False):
+    """Builds what the variants need; the tools directory then has the bench-server that was asked for last."""
     build_tools()
     if any(VARIANTS[name][0] == "bench-server" for name in variants):
         build_bench_server(static)

@@ -1,0 +1,43 @@
+import Apus
+
+/// The command line.
+struct Options {
+    static let usage = "bench-server --handler \(HandlerKind.allCases.map(\.rawValue).joined(separator: "|"))"
+        + " --listen HOST:PORT|unix:PATH [--threads N]"
+
+    private(set) var handler = HandlerKind.rawSync
+    private(set) var address = ListenAddress.tcp(host: "127.0.0.1", port: 0)
+    private(set) var threads = 1
+
+    struct Invalid: Error, CustomStringConvertible {
+        let description: String
+    }
+
+    init(_ arguments: some Sequence<String>) throws {
+        var rest = arguments.makeIterator()
+        while let name = rest.next() {
+            guard let value = rest.next() else { throw Invalid(description: "\(name) has no value") }
+            switch name {
+            case "--handler":
+                guard let kind = HandlerKind(rawValue: value) else { throw Invalid(description: "no handler \(value)") }
+                handler = kind
+            case "--listen":
+                address = try ListenAddress(value)
+            case "--threads":
+                guard let count = Int(value), count > 0 else { throw Invalid(description: "\(value) threads") }
+                threads = count
+            default:
+                throw Invalid(description: "unknown option \(name)")
+            }
+        }
+    }
+
+    var service: any RPCService {
+        switch handler {
+        case .rawSync: RawEcho(synchronous: true)
+        case .rawAsync: RawEcho(synchronous: false)
+        case .protoSync: ProtoEcho(synchronous: true)
+        case .protoAsync: ProtoEcho(synchronous: false)
+        }
+    }
+}
