@@ -76,7 +76,7 @@ def build_tools():
 def build_bench_server(static):
     # Other flags rebuild everything, so each way to link has a scratch directory of its own.
     scratch = os.path.join(SCRATCH, "static") if static else SCRATCH
-    arguments = ["swift", "build", "--package-path", HERE, "--scratch-path", scratch, "-c", "release",
+    arguments = ["swift", "build", "--quiet", "--package-path", HERE, "--scratch-path", scratch, "-c", "release",
                  "--product", "bench-server",
                  "-Xlinker", "--strip-debug"]  # DWARF 5 stops valgrind 3.19; the names of functions stay
     if static:

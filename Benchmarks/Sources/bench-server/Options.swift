@@ -2,7 +2,8 @@ import Apus
 
 /// The command line.
 struct Options {
-    static let usage = "bench-server --handler \(HandlerKind.allCases.map(\.rawValue).joined(separator: "|"))"
+    static let usage =
+        "bench-server --handler \(HandlerKind.allCases.map(\.rawValue).joined(separator: "|"))"
         + " --listen HOST:PORT|unix:PATH [--threads N]"
 
     private(set) var handler = HandlerKind.rawSync
