@@ -124,6 +124,8 @@ struct DescriptorTable: ~Copyable {
         unsafe entries.deallocate()
     }
 
+    var isOpen: Bool { epoll >= 0 }
+
     mutating func register(
         _ descriptor: CInt,
         interest: EventLoop.Interest,

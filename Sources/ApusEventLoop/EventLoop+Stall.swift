@@ -4,6 +4,8 @@ internal import Logging
 /// A loop that is held up keeps all its connections waiting. Each callback, job and body is a unit; one that takes
 /// longer than the threshold is reported.
 extension EventLoop {
+    // SAFETY: `state` is the loop's own, followed on its own thread only.
+
     /// Is told which job (its identity as in `currentJob`, or 0) held the loop up for how long. Answers whether it
     /// has dealt with it.
     package typealias StallObserver = @Sendable (UInt, Duration) -> Bool
@@ -11,9 +13,9 @@ extension EventLoop {
     /// Adds an observer, called on the loop. Any thread.
     package func addStallObserver(_ observer: @escaping StallObserver) {
         if isCurrent {
-            stallObservers.append(observer)
+            unsafe state.pointee.stallObservers.append(observer)
         } else {
-            execute { self.stallObservers.append(observer) }
+            execute { unsafe self.state.pointee.stallObservers.append(observer) }
         }
     }
 
@@ -22,11 +24,9 @@ extension EventLoop {
     package func noteUnitEnd() {
         if stallThresholdNanoseconds == 0 { return }
         let time = clinux_coarse_nanoseconds()
-        if time &- unitStart > stallThresholdNanoseconds {
-            reportStall(.nanoseconds(time &- unitStart))
-        } else {
-            unitStart = time
-        }
+        let elapsed = unsafe time &- state.pointee.unitStart
+        unsafe state.pointee.unitStart = time
+        if elapsed > stallThresholdNanoseconds { reportStall(.nanoseconds(elapsed)) }
     }
 
     /// Ends a unit within a callback that runs many. Reports nothing by itself.
@@ -36,27 +36,27 @@ extension EventLoop {
         assertCurrent()
         if stallThresholdNanoseconds == 0 { return nil }
         let time = clinux_coarse_nanoseconds()
-        let elapsed = time &- unitStart
-        unitStart = time
+        let elapsed = unsafe time &- state.pointee.unitStart
+        unsafe state.pointee.unitStart = time
         return elapsed > stallThresholdNanoseconds ? .nanoseconds(elapsed) : nil
     }
 
     @inline(__always)
     func startUnit() {
-        if stallThresholdNanoseconds != 0 { unitStart = clinux_coarse_nanoseconds() }
+        if stallThresholdNanoseconds != 0 { unsafe state.pointee.unitStart = clinux_coarse_nanoseconds() }
     }
 
     @inline(never)
     private func reportStall(_ duration: Duration) {
         let job = currentJob
         var isDealtWith = false
-        for observer in stallObservers where observer(job, duration) { isDealtWith = true }
+        for observer in unsafe state.pointee.stallObservers where observer(job, duration) { isDealtWith = true }
         if !isDealtWith {
             logger.warning(
                 "an event loop was held up",
                 metadata: ["loop": "\(name)", "duration": "\(duration)", "job": "0x\(String(job, radix: 16))"]
             )
         }
-        unitStart = clinux_coarse_nanoseconds()
+        unsafe state.pointee.unitStart = clinux_coarse_nanoseconds()
     }
 }

@@ -1,6 +1,8 @@
 package import ApusBase
 
 extension EventLoop {
+    // SAFETY: `state` is the loop's own, followed on its own thread only.
+
     /// Has a handler called once, no earlier than at an instant, and on an idle loop at most about one tick (1.05 ms)
     /// later. A time that has passed is due in the next turn. O(1); allocates only when more timers are pending than
     /// ever before.
@@ -8,7 +10,7 @@ extension EventLoop {
     /// - Parameter tag: handed to the handler, so that one can have several timers.
     package func schedule(at instant: MonotonicInstant, handler: any TimerHandler, tag: UInt64 = 0) -> TimerID {
         assertCurrent()
-        return timers.schedule(at: instant, handler: handler, tag: tag)
+        return unsafe state.pointee.timers.schedule(at: instant, handler: handler, tag: tag)
     }
 
     /// Has a closure called once, so long after `now`. Allocates an object to hold it.
@@ -21,7 +23,7 @@ extension EventLoop {
     package func cancel(_ timer: TimerID) {
         assertCurrent()
         // Bound to a name, so that the handler is dropped when the wheel is no longer being changed.
-        let handler = timers.cancel(timer)
+        let handler = unsafe state.pointee.timers.cancel(timer)
         _ = handler
     }
 }

@@ -62,19 +62,31 @@ package final class ManualClock: LoopClock {
 }
 
 extension EventLoop {
-    /// Returns when the loop has run, since this was called, what was then due: timers, queued work, ends of turns. For
-    /// tests. Work that it starts elsewhere is not waited for.
+    /// Returns when the loop has gone through some turns: what was due when this was called has run, timers, queued
+    /// work, ends of turns, and what these have started on the loop. For tests. What runs elsewhere is not waited for,
+    /// nor, on the kernel's clock, a tick that has yet to end.
     package func settle() async {
-        // What is queued may start what only the next turn runs, hence several.
-        for _ in 0..<4 {
-            await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
-                let isAccepted = execute {
-                    // A timer that is due fires in the next turn, after every other that was due before it.
-                    self.refreshNow()
-                    _ = self.schedule(after: .zero) { continuation.resume() }
-                }
-                if !isAccepted { continuation.resume() }
-            }
+        await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
+            let isAccepted = execute { self.atEndOfTurn(TurnCountdown(self, continuation)) }
+            if !isAccepted { continuation.resume() }
         }
+    }
+}
+
+/// Resumes a test when a few turns have ended. Confined to its loop.
+private final class TurnCountdown: TurnEndHandler {
+    private static let turns = 8
+    private let loop: EventLoop
+    private let continuation: CheckedContinuation<Void, Never>
+    private var turnsLeft = TurnCountdown.turns
+
+    init(_ loop: EventLoop, _ continuation: CheckedContinuation<Void, Never>) {
+        self.loop = loop
+        self.continuation = continuation
+    }
+
+    func endOfTurn() {
+        turnsLeft -= 1
+        if turnsLeft == 0 { continuation.resume() } else { loop.atEndOfTurn(self) }
     }
 }

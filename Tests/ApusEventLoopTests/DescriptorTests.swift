@@ -4,6 +4,13 @@ import Testing
 
 @testable import ApusEventLoop
 
+/// Runs a closure when it is dropped.
+private final class Farewell: Sendable {
+    private let body: @Sendable () -> Void
+    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+    deinit { body() }
+}
+
 @Suite(.timeLimit(.minutes(1)))
 struct DescriptorTests {
     private func send(_ text: String, on descriptor: CInt) {
@@ -203,6 +210,28 @@ struct DescriptorTests {
                 #expect(registration != nil)
             }
             #expect(weakHandler == nil)
+        }
+    }
+
+    @Test func `a loop that has let go of its handlers takes no new ones`() async throws {
+        try await withPair { one, _ in
+            let refused = SharedCount()
+            try await withLoop { loop in
+                // Dropped by the loop at its end, it makes the loop run one thing more.
+                let farewell = Farewell {
+                    loop.execute {
+                        do {
+                            _ = try loop.register(one, interest: .read, handler: ReadinessClosure { _ in })
+                        } catch {
+                            if "\(error)".contains("register with stopped event loop") { refused.add() }
+                        }
+                    }
+                }
+                _ = await loop.run {
+                    _ = try? loop.register(one, interest: [], handler: ReadinessClosure { _ in _ = farewell })
+                }
+            }
+            #expect(refused.value == 1)
         }
     }
 
