@@ -17,6 +17,14 @@ let generatedSettings: [SwiftSetting] = [
     .enableUpcomingFeature("ExistentialAny"),
 ]
 
+/// For what has to work in a package that keeps Swift 6's default.
+let settingsWithoutNonsending: [SwiftSetting] = [
+    .strictMemorySafety(),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("ExistentialAny"),
+]
+
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let protobuf: Target.Dependency = .product(name: "SwiftProtobuf", package: "swift-protobuf")
@@ -62,6 +70,24 @@ let package = Package(
                 "Apus", "ApusProtobuf", "EchoV1", logging, lifecycle,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
+            swiftSettings: settings
+        ),
+
+        // The server that Tests/Foreign calls, with a target whose handlers are compiled as by a user who has not turned
+        // on `NonisolatedNonsendingByDefault`.
+        .target(
+            name: "ScenariosWithoutNonsending",
+            dependencies: ["Apus"],
+            path: "Tests/ScenarioServer/WithoutNonsending",
+            swiftSettings: settingsWithoutNonsending
+        ),
+        .executableTarget(
+            name: "apus-scenarios",
+            dependencies: [
+                "Apus", "ApusBase", "EchoV1", "ScenariosWithoutNonsending", logging, lifecycle,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "Tests/ScenarioServer/Server",
             swiftSettings: settings
         ),
 
