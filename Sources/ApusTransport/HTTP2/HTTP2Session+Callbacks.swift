@@ -175,7 +175,7 @@ enum HTTP2Callbacks {
         return 0
     }
 
-    /// Made once, read by every session, never freed.
+    /// The callbacks for a session, which copies them.
     fileprivate static func makeCallbacks() -> OpaquePointer? {
         // SAFETY: `callbacks` is set by a successful call alone.
         var callbacks: OpaquePointer?
@@ -196,8 +196,9 @@ enum HTTP2Callbacks {
 
 extension HTTP2Session {
     /// A session of nghttp2 with our callbacks and options, or `nil` when memory is out.
-    static func open(role: Role, settings: HTTP2Settings, owner: UnsafeMutableRawPointer) -> OpaquePointer? {
-        // SAFETY: nghttp2 copies both objects, which are freed here; `owner` is the session object, see its comment.
+    static func open(role: Role, memory: HTTP2Memory, owner: UnsafeMutableRawPointer) -> OpaquePointer? {
+        // SAFETY: nghttp2 copies callbacks, options and functions; `owner` is the session object, which holds `memory`, see
+        // its comment.
         guard let callbacks = unsafe HTTP2Callbacks.makeCallbacks() else { return nil }
         defer { unsafe nghttp2_session_callbacks_del(callbacks) }
         var options: OpaquePointer?
@@ -207,15 +208,18 @@ extension HTTP2Session {
         unsafe nghttp2_option_set_no_auto_window_update(options, 1)
         // Values with white space at an edge would be dropped without a word (RFC 9113 §8.2.1 lets us take them).
         unsafe nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(options, 1)
+        // What is kept of closed streams serves the priorities of RFC 7540, which are off.
+        unsafe nghttp2_option_set_no_closed_streams(options, 1)
         // What nghttp2 would let us send is 64 KiB; the limit that counts is the peer's, and is held above.
         unsafe nghttp2_option_set_max_send_header_block_length(options, 16 * 1024 * 1024)
         // nghttp2's own limit ends honest clients that cancel much; ours counts running handlers.
         unsafe nghttp2_option_set_stream_reset_rate_limit(options, 1_000_000, 1_000_000)
         var session: OpaquePointer?
+        var functions = unsafe memory.functions
         let result =
             switch role {
-            case .server: unsafe nghttp2_session_server_new2(&session, callbacks, owner, options)
-            case .client: unsafe nghttp2_session_client_new2(&session, callbacks, owner, options)
+            case .server: unsafe nghttp2_session_server_new3(&session, callbacks, owner, options, &functions)
+            case .client: unsafe nghttp2_session_client_new3(&session, callbacks, owner, options, &functions)
             }
         return result == 0 ? unsafe session : nil
     }

@@ -55,15 +55,17 @@ class HTTP2Session {
     private var uncreditedConnectionBytes = 0
 
     let settings: HTTP2Settings
+    private let memory: HTTP2Memory
 
     /// What nghttp2 said last of a fault in what it received: the cause that an error names.
     private(set) var lastDiagnosis = ""
 
-    init(role: Role, settings: HTTP2Settings) throws(RPCError) {
+    init(role: Role, settings: HTTP2Settings, memory: HTTP2Memory) throws(RPCError) {
         self.settings = settings
+        self.memory = memory
         unsafe self.session = nil
         // SAFETY: nghttp2 copies callbacks and options; `self` outlives the session, see above.
-        let result = unsafe Self.open(role: role, settings: settings, owner: Unmanaged.passUnretained(self).toOpaque())
+        let result = unsafe Self.open(role: role, memory: memory, owner: Unmanaged.passUnretained(self).toOpaque())
         guard let session = unsafe result else {
             throw RPCError(code: .resourceExhausted, message: "no memory for an HTTP/2 session")
         }

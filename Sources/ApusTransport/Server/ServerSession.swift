@@ -47,7 +47,7 @@ final class ServerSession: HTTP2Session {
     init(shard: ServerShard, peer: ConnectionPeer) throws(RPCError) {
         self.shard = shard
         self.peer = peer
-        try super.init(role: .server, settings: shard.limits.http2)
+        try super.init(role: .server, settings: shard.limits.http2, memory: shard.http2Memory)
     }
 
     var loop: EventLoop { shard.loop }

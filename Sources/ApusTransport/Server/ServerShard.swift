@@ -15,6 +15,7 @@ package final class ServerShard: @unchecked Sendable {
     let runningHandlersInServer: SharedCount?
 
     let streams = StreamPool()
+    let http2Memory = HTTP2Memory()
     private(set) var connections: [ObjectIdentifier: ServerConnection] = [:]
     private var parked: [HandlerWorker] = []
     /// The fewest workers that were parked at any time since the last look: those were not needed.
