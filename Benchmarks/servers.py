@@ -78,6 +78,7 @@ def build_bench_server(static):
     scratch = os.path.join(SCRATCH, "static") if static else SCRATCH
     arguments = ["swift", "build", "--quiet", "--package-path", HERE, "--scratch-path", scratch, "-c", "release",
                  "--product", "bench-server",
+                 "--disable-build-manifest-caching",  # else files added to or removed from ../Sources go unseen
                  "-Xlinker", "--strip-debug"]  # DWARF 5 stops valgrind 3.19; the names of functions stay
     if static:
         arguments.append("--static-swift-stdlib")
