@@ -14,6 +14,7 @@ public struct Metadata: Hashable, Sendable {
     ///
     /// Flat, so that a request's metadata is compared with the previous request's, and shared when equal, in one
     /// `memcmp`; and so that a thousand entries are one allocation.
+    @usableFromInline
     package private(set) var packed: [UInt8]
 
     /// The bytes in front of each entry's name.
@@ -23,6 +24,13 @@ public struct Metadata: Hashable, Sendable {
 
     /// Takes over a buffer in the form of ``packed``, which the caller guarantees to be well formed.
     package init(packed: [UInt8]) { self.packed = packed }
+
+    /// Whether both share one buffer, which says that they are equal; that they do not says nothing.
+    @inlinable
+    package func isSameBuffer(as other: Metadata) -> Bool {
+        // SAFETY: two addresses are compared; neither is followed.
+        unsafe packed.withUnsafeBytes { mine in unsafe other.packed.withUnsafeBytes { unsafe mine.baseAddress == $0.baseAddress } }
+    }
 
     /// Whether there is no entry.
     public var isEmpty: Bool { packed.isEmpty }

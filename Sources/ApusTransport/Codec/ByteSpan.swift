@@ -14,6 +14,28 @@ extension Span<UInt8> {
     }
 
     @inline(__always)
+    func elementsEqual(_ other: [UInt8]) -> Bool {
+        guard count == other.count else { return false }
+        // SAFETY: both are valid for the calls, and the counts are equal.
+        return unsafe withUnsafeBytes { left in
+            unsafe other.withUnsafeBytes { right in
+                guard let left = left.baseAddress, let right = right.baseAddress else { return true }
+                return unsafe memcmp(left, right, count) == 0
+            }
+        }
+    }
+
+    /// Whether `count` bytes from `offset` equal those of `other` from `start`; the caller has checked that they are there.
+    @inline(__always)
+    func elementsEqual(_ other: UnsafeRawBufferPointer, from start: Int, offset: Int, count: Int) -> Bool {
+        // SAFETY: both are valid for the call, and the caller checked the ranges.
+        unsafe withUnsafeBytes { bytes in
+            guard let left = bytes.baseAddress, let right = other.baseAddress else { return count == 0 }
+            return unsafe memcmp(left + offset, right + start, count) == 0
+        }
+    }
+
+    @inline(__always)
     func elementsEqual(_ text: StaticString) -> Bool {
         guard count == text.utf8CodeUnitCount else { return false }
         // SAFETY: a StaticString is never freed, and the counts are equal.
@@ -23,6 +45,18 @@ extension Span<UInt8> {
         }
     }
 
+    @inline(__always)
+    func hasSuffix(_ text: StaticString) -> Bool {
+        let start = count - text.utf8CodeUnitCount
+        guard start >= 0 else { return false }
+        // SAFETY: a StaticString is never freed, and the span is at least as long.
+        return unsafe withUnsafeBytes { bytes in
+            guard let first = bytes.baseAddress else { return true }
+            return unsafe memcmp(first + start, text.utf8Start, text.utf8CodeUnitCount) == 0
+        }
+    }
+
+    @inline(__always)
     func hasPrefix(_ text: StaticString) -> Bool {
         guard count >= text.utf8CodeUnitCount else { return false }
         // SAFETY: a StaticString is never freed, and the span is at least as long.
@@ -34,6 +68,13 @@ extension Span<UInt8> {
 }
 
 extension Array where Element == UInt8 {
+    /// Whether both are one buffer, which says that they are equal; that they are two says nothing.
+    @inline(__always)
+    func isSameBuffer(as other: [UInt8]) -> Bool {
+        // SAFETY: two addresses are compared; neither is followed.
+        unsafe withUnsafeBytes { mine in unsafe other.withUnsafeBytes { unsafe mine.baseAddress == $0.baseAddress } }
+    }
+
     init(copying bytes: Span<UInt8>) {
         self.init()
         append(copying: bytes)

@@ -20,6 +20,7 @@ final class HTTP2Memory {
 
     private static let headerBytes = 16
     private static let classBytes = 64
+    private static let classShift = 6
     /// Blocks of up to 1008 bytes: all that a call without large metadata makes nghttp2 allocate.
     private static let classCount = 17
     /// Free blocks kept of each class: what a burst leaves beyond that goes back to malloc.
@@ -70,22 +71,23 @@ final class HTTP2Memory {
     private static func allocate(_ size: Int, _ lists: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
         // SAFETY: see `lists`.
         guard let lists = unsafe lists?.assumingMemoryBound(to: FreeList.self) else { return nil }
-        let sizeClass = (size &+ headerBytes &+ classBytes &- 1) / classBytes
-        let block: UnsafeMutableRawPointer
-        if sizeClass >= classCount {
-            guard let large = unsafe malloc(size &+ headerBytes) else { return nil }
-            unsafe large.storeBytes(of: 0, as: Int.self)
-            return unsafe large + headerBytes
+        let sizeClass = (size &+ headerBytes &+ classBytes &- 1) &>> classShift
+        guard sizeClass < classCount, let block = unsafe lists[sizeClass].first else {
+            return unsafe allocateFresh(size, sizeClass)
         }
-        if let free = unsafe lists[sizeClass].first {
-            unsafe lists[sizeClass].first = free.assumingMemoryBound(to: Header.self).pointee.next
-            unsafe lists[sizeClass].count &-= 1
-            unsafe block = free
-        } else {
-            guard let fresh = unsafe malloc(sizeClass &* classBytes) else { return nil }
-            unsafe block = fresh
-        }
-        unsafe block.storeBytes(of: sizeClass, as: Int.self)
+        let header = unsafe block.assumingMemoryBound(to: Header.self)
+        unsafe lists[sizeClass].first = header.pointee.next
+        unsafe lists[sizeClass].count &-= 1
+        unsafe header.pointee.sizeClass = sizeClass
+        return unsafe block + headerBytes
+    }
+
+    @inline(never)
+    private static func allocateFresh(_ size: Int, _ sizeClass: Int) -> UnsafeMutableRawPointer? {
+        // SAFETY: the block is as large as asked for, and the header fits in front.
+        let isLarge = sizeClass >= classCount
+        guard let block = unsafe malloc(isLarge ? size &+ headerBytes : sizeClass &* classBytes) else { return nil }
+        unsafe block.assumingMemoryBound(to: Header.self).pointee.sizeClass = isLarge ? 0 : sizeClass
         return unsafe block + headerBytes
     }
 

@@ -28,26 +28,17 @@ enum HTTP2Callbacks {
 
     private static let onBeginHeaders: nghttp2_on_begin_headers_callback = { _, frame, userData in
         // SAFETY: see the type's comment.
-        guard let frame = unsafe frame, unsafe frame.pointee.headers.cat == NGHTTP2_HCAT_REQUEST else { return 0 }
+        guard let frame = unsafe frame else { return 0 }
         let streamID = unsafe frame.pointee.hd.stream_id
-        let accepted = unsafe withSession(userData) { $0.began(streamID) } ?? false
-        if accepted { return 0 }
-        _ = unsafe withSession(userData) { $0.reset(streamID, .refusedStream) }
+        let isRequest = unsafe frame.pointee.headers.cat == NGHTTP2_HCAT_REQUEST
+        unsafe withSession(userData) { $0.headBegan(streamID, isRequest: isRequest) }
         return 0
     }
 
-    private static let onHeader: nghttp2_on_header_callback = { _, frame, name, nameBytes, value, valueBytes, _, userData in
+    private static let onHeader: nghttp2_on_header_callback2 = { _, _, name, value, _, userData in
         // SAFETY: see the type's comment.
-        guard let frame = unsafe frame, let name = unsafe name, let value = unsafe value else { return 0 }
-        let streamID = unsafe frame.pointee.hd.stream_id
-        unsafe withSession(userData) { session in
-            guard let stream = session.context(of: streamID) else { return }
-            session.fieldReceived(
-                stream,
-                name: unsafe Span(_unsafeStart: name, count: nameBytes),
-                value: unsafe Span(_unsafeStart: value, count: valueBytes)
-            )
-        }
+        guard let name = unsafe name, let value = unsafe value else { return 0 }
+        unsafe withSession(userData) { unsafe $0.received(CountedBytes(name), CountedBytes(value)) }
         return 0
     }
 
@@ -72,7 +63,7 @@ enum HTTP2Callbacks {
             case frameTypeHeaders:
                 guard let stream = session.context(of: header.stream_id) else { return }
                 if unsafe frame.pointee.headers.cat == NGHTTP2_HCAT_REQUEST {
-                    session.headReceived(stream, endStream: header.flags & flagEndStream != 0)
+                    session.headEnded(stream, endStream: header.flags & flagEndStream != 0)
                 } else {
                     session.trailersReceived(stream)
                 }
@@ -181,7 +172,7 @@ enum HTTP2Callbacks {
         var callbacks: OpaquePointer?
         guard unsafe nghttp2_session_callbacks_new(&callbacks) == 0, let callbacks = unsafe callbacks else { return nil }
         unsafe nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, onBeginHeaders)
-        unsafe nghttp2_session_callbacks_set_on_header_callback(callbacks, onHeader)
+        unsafe nghttp2_session_callbacks_set_on_header_callback2(callbacks, onHeader)
         unsafe nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks, onInvalidHeader)
         unsafe nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, onFrameReceived)
         unsafe nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, onDataChunk)

@@ -56,6 +56,9 @@ class HTTP2Session {
 
     let settings: HTTP2Settings
     private let memory: HTTP2Memory
+    private let recentHead: Confined<RecentHead>
+    /// Whether the fields that come in are those of a head that is ours to read.
+    private var isReadingHead = false
 
     /// What nghttp2 said last of a fault in what it received: the cause that an error names.
     private(set) var lastDiagnosis = ""
@@ -63,6 +66,7 @@ class HTTP2Session {
     init(role: Role, settings: HTTP2Settings, memory: HTTP2Memory) throws(RPCError) {
         self.settings = settings
         self.memory = memory
+        self.recentHead = Confined(RecentHead(capacity: min(settings.maxHeaderFields, 64)))
         unsafe self.session = nil
         // SAFETY: nghttp2 copies callbacks and options; `self` outlives the session, see above.
         let result = unsafe Self.open(role: role, memory: memory, owner: Unmanaged.passUnretained(self).toOpaque())
@@ -73,13 +77,18 @@ class HTTP2Session {
         submitInitialSettings()
     }
 
-    deinit { close() }
+    deinit {
+        close()
+        recentHead.value.destroy()
+        recentHead.destroy()
+    }
 
     /// Frees the session. No event comes after it, and what is called after it does nothing.
     final func close() {
         // SAFETY: see `session`; it is nil from here on.
         guard let session = unsafe session else { return }
         unsafe self.session = nil
+        recentHead.value.removeAll()
         unsafe nghttp2_session_del(session)
     }
 
@@ -87,11 +96,16 @@ class HTTP2Session {
 
     /// The head of a request begins. `nil` refuses the stream (REFUSED_STREAM): the peer may try again elsewhere.
     func requestBegan(_ streamID: Int32) -> StreamContext? { nil }
-    /// A field of a head or of trailers.
-    func fieldReceived(_ stream: StreamContext, name: Span<UInt8>, value: Span<UInt8>) {}
+    /// The fields of a head follow, one by one, because they are not those of the connection's last head.
+    func fieldsBegan() {}
+    /// A field of a head.
+    func fieldReceived(name: Span<UInt8>, value: Span<UInt8>) {}
+    /// A head has so far the fields of the last one, but another value of the field that changes from call to call.
+    func fieldChanged(value: Span<UInt8>, oldValueBytes: Int) {}
     /// A field with a byte that HTTP/2 forbids in names or values (RFC 9113 §8.2.1). The stream is reset.
     func invalidFieldReceived(_ stream: StreamContext) {}
-    /// A head is whole and well-formed HTTP/2.
+    /// A head is whole and well-formed HTTP/2. Its fields were received since ``fieldsBegan()``, or are those of the last
+    /// head.
     func headReceived(_ stream: StreamContext, endStream: Bool) {}
     /// A second block of header fields, which ends the stream.
     func trailersReceived(_ stream: StreamContext) {}
@@ -355,14 +369,52 @@ extension HTTP2Session {
         return unsafe StreamContext(pointer)
     }
 
-    @inline(__always)
-    final func began(_ streamID: Int32) -> Bool {
-        // SAFETY: see `context(of:)`.
-        guard let session = unsafe session, let context = requestBegan(streamID) else { return false }
+    /// A block of header fields begins: the head of a request, or trailers, whose fields nobody reads.
+    final func headBegan(_ streamID: Int32, isRequest: Bool) {
+        // The last head broke off: what is remembered of it is no head.
+        if isReadingHead { recentHead.value.removeAll() }
+        isReadingHead = false
+        guard isRequest, let session = unsafe session else { return }
+        guard let context = requestBegan(streamID) else { return reset(streamID, .refusedStream) }
         unsafe nghttp2_session_set_stream_user_data(session, streamID, context.pointer)
         recentStreamID = streamID
         unsafe recentContext = context.pointer
-        return true
+        isReadingHead = true
+        recentHead.value.begin()
+    }
+
+    @inline(__always)
+    final func received(_ name: CountedBytes, _ value: CountedBytes) {
+        guard isReadingHead else { return }
+        if !recentHead.value.differs {
+            switch recentHead.value.match(name, value, changing: "grpc-timeout") {
+            case .same: return
+            case .changed(let oldValueBytes):
+                return value.withSpan { fieldChanged(value: $0, oldValueBytes: oldValueBytes) }
+            case .different: divergeHead()
+            }
+        }
+        recentHead.value.append(name, value)
+        deliver(name, value)
+    }
+
+    @inline(__always)
+    final func headEnded(_ stream: StreamContext, endStream: Bool) {
+        if !recentHead.value.finish(), !recentHead.value.differs { divergeHead() }
+        isReadingHead = false
+        headReceived(stream, endStream: endStream)
+    }
+
+    /// The head just read is not one to expect again, or too large to keep.
+    final func forgetHead() { recentHead.value.removeAll() }
+
+    private final func divergeHead() {
+        fieldsBegan()
+        recentHead.value.diverge { deliver($0, $1) }
+    }
+
+    private final func deliver(_ name: CountedBytes, _ value: CountedBytes) {
+        name.withSpan { name in value.withSpan { value in fieldReceived(name: name, value: value) } }
     }
 
     @inline(__always)

@@ -35,6 +35,12 @@ struct ServedMethodRef {
     init(_ method: ServedMethod) { unsafe self.method = Unmanaged.passUnretained(method) }
 
     @inline(__always)
+    var isSynchronous: Bool { with { $0.synchronousHandler != nil } }
+
+    @inline(__always)
+    var takesOneRequest: Bool { with { $0.takesOneRequest } }
+
+    @inline(__always)
     func with<Result>(_ body: (ServedMethod) -> Result) -> Result {
         unsafe method._withUnsafeGuaranteedRef(body)
     }
@@ -58,6 +64,8 @@ package final class ServedMethod: Sendable {
     /// Largest response message sent, in bytes.
     package let maxResponseBytes: Int
     let path: [UInt8]
+    /// The handler of a synchronous method, where it is found without taking ``handler`` apart.
+    let synchronousHandler: (@Sendable ([UInt8], ServerCall) throws -> [UInt8])?
     let takesOneRequest: Bool
     let streamsResponses: Bool
 
@@ -74,6 +82,11 @@ package final class ServedMethod: Sendable {
         self.maxRequestBytes = maxRequestBytes
         self.maxResponseBytes = maxResponseBytes
         self.path = Array(descriptor.path.utf8)
+        if case .synchronousUnary(let handler) = handler {
+            self.synchronousHandler = handler
+        } else {
+            self.synchronousHandler = nil
+        }
         self.takesOneRequest = handler.takesOneRequest
         self.streamsResponses = handler.streamsResponses
     }

@@ -8,32 +8,33 @@ internal import Synchronization
 /// the loop: a caller that is on it reaches it directly, any other by way of the loop's queue.
 @safe
 package final class ServerCall: @unchecked Sendable {
-    // Sendable, because: what `begin` sets is not written while a handler can see it (a call is reused only when nobody
-    // else holds it); the fields below "on the loop" are touched on the loop alone; the rest is atomic or locked.
+    // Sendable, because: `hot` is touched on the loop alone, but for what `begin` sets, which is not written while a handler
+    // can see it (a call object is used again only when nobody else holds it); the rest is atomic or locked.
 
     package let shard: ServerShard
-    /// The method called.
-    package private(set) var method: ServedMethod
-    /// The request's metadata.
-    package private(set) var metadata = Metadata()
-    /// When the client stops waiting.
-    package private(set) var deadline = MonotonicInstant.distantFuture
-    /// The other end of the connection.
-    package private(set) var peer: ConnectionPeer
-    package private(set) var authorityBytes: [UInt8] = []
+    private let hot: Confined<Hot>
 
-    // MARK: On the loop
+    private struct Hot {
+        // What the handler reads.
+        var method: ServedMethodRef
+        var metadata = Metadata()
+        var authority: [UInt8] = []
+        var deadline = MonotonicInstant.distantFuture
+        var peer: ConnectionPeer
 
-    var session: ServerSession?
-    var stream: StreamHandle?
-    /// Why the call ended, when it did so before its handler.
-    private(set) var endError: RPCError?
-    /// The worker whose task runs the handler, or the task itself when it runs elsewhere.
-    var worker: HandlerWorker?
-    var task: Task<Void, Never>?
-    var request: [UInt8] = []
-    var reader = Reader.none
-    var writers: [Suspension<Void>] = []
+        // The loop's.
+        var session: ServerSession?
+        var stream: StreamHandle?
+        /// Why the call ended, when it did so before its handler.
+        var endError: RPCError?
+        /// The worker whose task runs the handler, or the task itself when it runs elsewhere.
+        var worker: HandlerWorker?
+        var task: Task<Void, Never>?
+        var request: [UInt8] = []
+        var reader = Reader.none
+        var writers: [Suspension<Void>] = []
+        var isReadElsewhere = false
+    }
 
     // MARK: From any thread
 
@@ -64,48 +65,82 @@ package final class ServerCall: @unchecked Sendable {
         case failed(RPCError)
     }
 
-    init(shard: ServerShard, method: ServedMethod, peer: ConnectionPeer) {
+    init(shard: ServerShard, method: ServedMethodRef, peer: ConnectionPeer) {
         self.shard = shard
-        self.method = method
-        self.peer = peer
+        self.hot = Confined(Hot(method: method, peer: peer))
     }
+
+    deinit { hot.destroy() }
 
     var loop: EventLoop { shard.loop }
 
     /// Takes up a stream; on the loop, before the handler sees this object.
-    func begin(_ stream: StreamHandle, on session: ServerSession, method: ServedMethod) {
-        self.stream = stream
-        self.session = session
-        self.method = method
-        self.peer = session.peer
-        swap(&metadata, &stream.value.metadata)
-        swap(&authorityBytes, &stream.value.authority)
-        deadline = stream.value.deadline
-        if method.takesOneRequest, let message = stream.value.inbound.popFirst() { request = message }
+    @inline(__always)
+    func begin(_ stream: StreamHandle, on session: ServerSession, method: ServedMethodRef) {
+        hot.value.stream = stream
+        hot.value.session = session
+        hot.value.method = method
+        if hot.value.peer !== session.peer { hot.value.peer = session.peer }
+        swap(&hot.value.metadata, &stream.value.metadata)
+        swap(&hot.value.authority, &stream.value.authority)
+        hot.value.deadline = stream.value.deadline
     }
 
     /// Forgets everything, so that the next call can use the object.
+    @inline(__always)
     func recycle() {
-        session = nil
-        stream = nil
-        endError = nil
-        worker = nil
-        task = nil
-        if over.load(ordering: .relaxed) { over.store(false, ordering: .relaxed) }
-        if sendQueueIsFull.load(ordering: .relaxed) { sendQueueIsFull.store(false, ordering: .relaxed) }
-        if hasResponseMetadata.load(ordering: .relaxed) {
-            hasResponseMetadata.store(false, ordering: .relaxed)
-            responseMetadata.withLock { $0 = ResponseMetadata() }
+        hot.value.session = nil
+        hot.value.stream = nil
+        if hot.value.worker != nil { hot.value.worker = nil }
+        if hot.value.task != nil { hot.value.task = nil }
+        if over.load(ordering: .relaxed) || hasResponseMetadata.load(ordering: .relaxed) || hot.value.isReadElsewhere {
+            recycleWhatIsRare()
         }
-        metadata = Metadata()
-        authorityBytes = []
     }
 
-    var isWaitingToRead: Bool { if case .none = reader { false } else { true } }
+    private func recycleWhatIsRare() {
+        over.store(false, ordering: .relaxed)
+        sendQueueIsFull.store(false, ordering: .relaxed)
+        hot.value.endError = nil
+        hasResponseMetadata.store(false, ordering: .relaxed)
+        responseMetadata.withLock { $0 = ResponseMetadata() }
+        hot.value.isReadElsewhere = false
+        prefetched.withLock { $0 = MessageQueue() }
+    }
 
-    func takeRequest() -> [UInt8] {
+    var isWaitingToRead: Bool { if case .none = hot.value.reader { false } else { true } }
+
+    // MARK: The loop's view
+
+    @inline(__always)
+    func withMethod<Result>(_ body: (ServedMethod) -> Result) -> Result { hot.value.method.with(body) }
+
+    var session: ServerSession? {
+        get { hot.value.session }
+        set { hot.value.session = newValue }
+    }
+
+    var stream: StreamHandle? {
+        get { hot.value.stream }
+        set { hot.value.stream = newValue }
+    }
+
+    var worker: HandlerWorker? {
+        get { hot.value.worker }
+        set { hot.value.worker = newValue }
+    }
+
+    var task: Task<Void, Never>? {
+        get { hot.value.task }
+        set { hot.value.task = newValue }
+    }
+
+    /// The one request of a method that takes one.
+    func setRequest(_ message: consuming [UInt8]) { hot.value.request = message }
+
+    private func takeRequest() -> [UInt8] {
         var message: [UInt8] = []
-        swap(&message, &request)
+        swap(&message, &hot.value.request)
         return message
     }
 }
@@ -113,11 +148,23 @@ package final class ServerCall: @unchecked Sendable {
 // MARK: - For handlers, from any thread
 
 extension ServerCall {
+    /// The method called.
+    package var method: ServedMethod { hot.value.method.with { $0 } }
+
+    /// The request's metadata.
+    package var metadata: Metadata { hot.value.metadata }
+
+    package var authorityBytes: [UInt8] { hot.value.authority }
+
+    /// The other end of the connection.
+    package var peer: ConnectionPeer { hot.value.peer }
+
     /// Whether the call ended before its handler: the client cancelled, the deadline passed, the connection was lost.
     package var isOver: Bool { over.load(ordering: .acquiring) }
 
     /// How long the client still waits; `nil` when it set no deadline.
     package var timeRemaining: Duration? {
+        let deadline = hot.value.deadline
         guard deadline != .distantFuture else { return nil }
         return .nanoseconds(max(0, deadline.nanoseconds(since: loop.clock.now())))
     }
@@ -177,7 +224,7 @@ extension ServerCall {
 
     /// On the loop.
     func takeMessage() -> Taken {
-        if let endError { return .failed(endError) }
+        if let endError = hot.value.endError { return .failed(endError) }
         guard let stream, let session else { return .end }
         if let message = stream.value.inbound.popFirst() {
             session.messageTaken(stream, bytes: message.count)
@@ -187,18 +234,18 @@ extension ServerCall {
     }
 
     private func waitToRead() async throws(RPCError) {
-        guard case .none = reader else {
+        guard case .none = hot.value.reader else {
             throw RPCError(code: .internal, message: "two tasks read the requests of \(method.descriptor) at once")
         }
         if Task.isCancelled { throw cancelled }
         if let stream { session?.readerWaits(stream) }
-        // Only the loop cancels the handler's own task, and wakes the reader when it does; any other task may be cancelled
+        // Only the loop cancels the handler's own task, and wakes the hot.value.reader when it does; any other task may be cancelled
         // by the application at any time, and needs the (costlier) handler.
         if let worker, worker.isRunning(on: loop) {
-            await Suspension.wait { reader = .onLoop($0) }
+            await Suspension.wait { hot.value.reader = .onLoop($0) }
         } else {
             await withTaskCancellationHandler {
-                await Suspension.wait { reader = .onLoop($0) }
+                await Suspension.wait { hot.value.reader = .onLoop($0) }
             } onCancel: {
                 loop.execute { self.wakeReader() }
             }
@@ -229,13 +276,14 @@ extension ServerCall {
 
     /// On the loop.
     private func giveBatch(to continuation: Suspension<Batch>) {
-        guard case .none = reader else {
+        hot.value.isReadElsewhere = true
+        guard case .none = hot.value.reader else {
             let message = "two tasks read the requests of \(method.descriptor) at once"
             continuation.resume(returning: .failed(RPCError(code: .internal, message: message)))
             return
         }
-        reader = .elsewhere(continuation)
-        if let stream, endError == nil, stream.value.inbound.isEmpty, stream.value.state.acceptsData {
+        hot.value.reader = .elsewhere(continuation)
+        if let stream, hot.value.endError == nil, stream.value.inbound.isEmpty, stream.value.state.acceptsData {
             session?.readerWaits(stream)
         } else {
             wakeReader()
@@ -244,8 +292,8 @@ extension ServerCall {
 
     /// On the loop: there is something to take, or the call ended.
     func wakeReader() {
-        let waiting = reader
-        reader = .none
+        let waiting = hot.value.reader
+        hot.value.reader = .none
         switch waiting {
         case .none: break
         case .onLoop(let continuation): continuation.resume()
@@ -255,8 +303,8 @@ extension ServerCall {
 
     /// On the loop: the task that waits elsewhere was cancelled.
     private func cancelReader() {
-        guard case .elsewhere(let continuation) = reader else { return }
-        reader = .none
+        guard case .elsewhere(let continuation) = hot.value.reader else { return }
+        hot.value.reader = .none
         continuation.resume(returning: .failed(cancelled))
     }
 
@@ -293,13 +341,13 @@ extension ServerCall {
         guard loop.isCurrent else { return try await writeElsewhere(message) }
         try send(message)
         while sendQueueIsFull.load(ordering: .relaxed) {
-            if Task.isCancelled { throw endError ?? cancelled }
+            if Task.isCancelled { throw hot.value.endError ?? cancelled }
             if loop.isCurrent, let worker, worker.isRunning(on: loop) {
-                await Suspension.wait { writers.append($0) }
+                await Suspension.wait { hot.value.writers.append($0) }
             } else {
                 await waitToWriteElsewhere()
             }
-            if isOver { throw endError ?? cancelled }
+            if isOver { throw hot.value.endError ?? cancelled }
         }
     }
 
@@ -334,8 +382,8 @@ extension ServerCall {
             await Suspension<Void>.wait { continuation in
                 let queued = loop.execute {
                     let isFull = self.sendQueueIsFull.load(ordering: .relaxed)
-                    if isFull, self.endError == nil {
-                        self.writers.append(continuation)
+                    if isFull, self.hot.value.endError == nil {
+                        self.hot.value.writers.append(continuation)
                     } else {
                         continuation.resume()
                     }
@@ -349,14 +397,14 @@ extension ServerCall {
 
     private func endErrorElsewhere() async -> RPCError {
         await Suspension<RPCError>.wait { continuation in
-            let queued = loop.execute { continuation.resume(returning: self.endError ?? self.cancelled) }
+            let queued = loop.execute { continuation.resume(returning: self.hot.value.endError ?? self.cancelled) }
             if !queued { continuation.resume(returning: loopStopped) }
         }
     }
 
     /// On the loop.
     private func send(_ message: [UInt8]) throws(RPCError) {
-        if let endError { throw endError }
+        if let endError = hot.value.endError { throw endError }
         guard let stream, let session else {
             throw RPCError(code: .internal, message: "a message was written to \(method.descriptor) after it had ended")
         }
@@ -373,8 +421,8 @@ extension ServerCall {
     }
 
     private func wakeWriters() {
-        let waiting = writers
-        writers.removeAll()
+        let waiting = hot.value.writers
+        hot.value.writers.removeAll()
         for continuation in waiting { continuation.resume() }
     }
 }
@@ -385,8 +433,8 @@ extension ServerCall {
     /// On the loop: the call ended while its handler runs. The handler's task is cancelled, and whatever it waits for in
     /// this call ends with `error`.
     func end(_ error: RPCError) {
-        guard endError == nil else { return }
-        endError = error
+        guard hot.value.endError == nil else { return }
+        hot.value.endError = error
         over.store(true, ordering: .releasing)
         stream = nil
         if let worker { worker.cancel() }

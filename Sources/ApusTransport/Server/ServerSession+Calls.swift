@@ -9,45 +9,55 @@ extension ServerSession {
     func startReadyCalls() {
         while let stream = popReady() {
             if stream.value.isClosed {
-                shard.streams.give(stream)
+                shard.streams.value.give(stream)
             } else if let method = stream.value.method, !stream.value.state.isDecided {
-                method.with { start(stream, $0) }
+                start(stream, method)
             }
         }
     }
 
     @inline(__always)
-    private func start(_ stream: StreamHandle, _ method: ServedMethod) {
+    private func start(_ stream: StreamHandle, _ method: ServedMethodRef) {
         if let count = shard.runningHandlersInServer, let limit = limits.maxHandlers, !count.increment(upTo: limit) {
             let message = "the server runs \(limit) handlers already, which is its limit"
             return fail(stream, RPCError(code: .resourceExhausted, message: message))
         }
         let call = shard.takeCall(method, self)
         call.begin(stream, on: self, method: method)
-        if method.takesOneRequest { releaseBuffer(of: stream) }
-        if case .synchronousUnary(let handler) = method.handler {
-            runSynchronously(call, handler)
-            noteIfSlow(method)
+        if method.isSynchronous {
+            let request = stream.value.inbound.popFirst() ?? []
+            releaseBuffer(of: stream)
+            method.with { method in
+                runSynchronously(call, request, method)
+                noteIfSlow(method)
+            }
             shard.giveCall(consume call)
         } else {
-            runningHandlers += 1
+            if method.takesOneRequest {
+                call.setRequest(stream.value.inbound.popFirst() ?? [])
+                releaseBuffer(of: stream)
+            }
+            hot.value.runningHandlers += 1
             stream.value.call = call
             shard.start(call)
         }
     }
 
     @inline(__always)
-    private func runSynchronously(_ call: ServerCall, _ handler: ([UInt8], ServerCall) throws -> [UInt8]) {
-        let completion: HandlerCompletion
+    private func runSynchronously(_ call: ServerCall, _ request: [UInt8], _ method: ServedMethod) {
+        guard let handler = method.synchronousHandler else { return }
+        let stream = call.stream
         do {
-            completion = .reply(try handler(call.takeRequest(), call))
+            let message = try handler(request, call)
+            if let stream { reply(message, on: stream, call, method) }
         } catch {
-            completion = .failed(error)
+            if let stream { fail(stream, describe(error, call), call.takeResponseMetadata()) }
         }
+        call.stream = nil
         shard.runningHandlersInServer?.decrement()
-        complete(call, completion)
     }
 
+    @inline(__always)
     private func noteIfSlow(_ method: ServedMethod) {
         guard let duration = loop.checkStall() else { return }
         shard.reportSlowHandler(method.descriptor, duration)
@@ -55,20 +65,20 @@ extension ServerSession {
 
     /// An asynchronous handler returned.
     func handlerEnded(_ call: ServerCall, _ completion: HandlerCompletion) {
-        runningHandlers -= 1
+        hot.value.runningHandlers -= 1
         shard.runningHandlersInServer?.decrement()
-        complete(call, completion)
+        call.withMethod { complete(call, completion, $0) }
         call.session = nil
     }
 
     /// Sends what the handler's end means, unless the call ended before.
     @inline(__always)
-    private func complete(_ call: ServerCall, _ completion: HandlerCompletion) {
+    private func complete(_ call: ServerCall, _ completion: HandlerCompletion, _ method: ServedMethod) {
         guard let stream = call.stream else { return }
         call.stream = nil
         stream.value.call = nil
         switch completion {
-        case .reply(let message): reply(message, on: stream, call)
+        case .reply(let message): reply(message, on: stream, call, method)
         case .done: succeed(stream, call)
         case .failed(let error): fail(stream, describe(error, call), call.takeResponseMetadata())
         }
@@ -136,11 +146,11 @@ extension ServerSession {
         if !method.takesOneRequest {
             guard stream.value.inbound.isEmpty, let call = stream.value.call, call.isWaitingToRead else { return }
         }
-        if bufferedBytes > limits.connectionBufferBytes, firstInLine != stream {
-            if firstInLine == nil {
-                firstInLine = stream
+        if hot.value.bufferedBytes > limits.connectionBufferBytes, hot.value.firstInLine != stream {
+            if hot.value.firstInLine == nil {
+                hot.value.firstInLine = stream
             } else {
-                if !stream.value.waitsForRoom { waitingForRoom.append(stream) }
+                if !stream.value.waitsForRoom { hot.value.waitingForRoom.append(stream) }
                 stream.value.waitsForRoom = true
                 return
             }
@@ -163,16 +173,16 @@ extension ServerSession {
         stream.value.creditedAhead = 0
         if stream.value.waitsForRoom {
             stream.value.waitsForRoom = false
-            waitingForRoom.removeAll { $0 == stream }
+            hot.value.waitingForRoom.removeAll { $0 == stream }
         }
         makeRoom(held, by: stream)
     }
 
     private func makeRoom(_ bytes: Int, by stream: StreamHandle) {
-        bufferedBytes -= bytes
-        if firstInLine == stream { firstInLine = nil }
-        while !waitingForRoom.isEmpty, firstInLine == nil || bufferedBytes <= limits.connectionBufferBytes {
-            let next = waitingForRoom.removeFirst()
+        hot.value.bufferedBytes -= bytes
+        if hot.value.firstInLine == stream { hot.value.firstInLine = nil }
+        while !hot.value.waitingForRoom.isEmpty, hot.value.firstInLine == nil || hot.value.bufferedBytes <= limits.connectionBufferBytes {
+            let next = hot.value.waitingForRoom.removeFirst()
             next.value.waitsForRoom = false
             if let method = next.value.method { method.with { creditMessageUnderWay(next, $0) } }
         }

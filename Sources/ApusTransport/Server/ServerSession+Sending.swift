@@ -8,9 +8,9 @@ extension ServerSession {
 
     /// Answers a call with its one message and the status OK.
     @inline(__always)
-    func reply(_ message: [UInt8], on stream: StreamHandle, _ call: ServerCall) {
-        guard message.count <= call.method.maxResponseBytes else {
-            return fail(stream, ServerCall.tooLarge(message.count, call.method), call.takeResponseMetadata())
+    func reply(_ message: consuming [UInt8], on stream: StreamHandle, _ call: ServerCall, _ method: ServedMethod) {
+        guard message.count <= method.maxResponseBytes else {
+            return fail(stream, ServerCall.tooLarge(message.count, method), call.takeResponseMetadata())
         }
         if let metadata = call.takeResponseMetadata() {
             guard takeTrailers(metadata, stream) else { return }
@@ -90,15 +90,15 @@ extension ServerSession {
         if metadata.isEmpty {
             submitUsualResponse(stream.value.id, stream.context)
         } else {
-            fields.removeAll()
-            fields.add(":status", "200")
-            fields.add("content-type", "application/grpc")
+            hot.value.fields.removeAll()
+            hot.value.fields.add(":status", "200")
+            hot.value.fields.add("content-type", "application/grpc")
             if let problem = metadata.firstProblem {
                 logger.error("initial metadata was dropped", metadata: ["cause": "\(problem)"])
             } else {
-                fields.add(metadata)
+                hot.value.fields.add(metadata)
             }
-            submitResponse(stream.value.id, stream.context, head: fields)
+            submitResponse(stream.value.id, stream.context, head: hot.value.fields)
         }
         announceOutput()
     }
@@ -118,11 +118,11 @@ extension ServerSession {
         switch stream.value.state.sendStatus() {
         case .tooLate: return
         case .sendTrailersOnly:
-            fields.removeAll()
-            fields.add(":status", "200")
-            fields.add("content-type", "application/grpc")
+            hot.value.fields.removeAll()
+            hot.value.fields.add(":status", "200")
+            hot.value.fields.add("content-type", "application/grpc")
             addStatusAndTrailers(stream)
-            submitResponseWithoutBody(stream.value.id, head: fields)
+            submitResponseWithoutBody(stream.value.id, head: hot.value.fields)
             announceOutput()
         case .sendTrailers:
             // Nothing is queued and nghttp2 waits for data that will not come: no empty DATA frame is needed.
@@ -147,9 +147,9 @@ extension ServerSession {
         if stream.value.failure == nil, stream.value.trailers.isEmpty {
             submitUsualTrailers(stream.value.id)
         } else {
-            fields.removeAll()
+            hot.value.fields.removeAll()
             addStatusAndTrailers(stream)
-            submitTrailers(stream.value.id, fields)
+            submitTrailers(stream.value.id, hot.value.fields)
         }
     }
 
@@ -157,8 +157,8 @@ extension ServerSession {
         if let failure = stream.value.failure {
             addStatus(failure)
         } else {
-            fields.add("grpc-status", "0")
-            fields.add(stream.value.trailers)
+            hot.value.fields.add("grpc-status", "0")
+            hot.value.fields.add(stream.value.trailers)
         }
     }
 
@@ -166,17 +166,17 @@ extension ServerSession {
     /// metadata left out.
     func addStatus(_ error: RPCError) {
         let messageOverhead = "grpc-message".utf8.count + 32
-        fields.add("grpc-status", Array("\(error.code.rawValue)".utf8))
+        hot.value.fields.add("grpc-status", Array("\(error.code.rawValue)".utf8))
         let message = PercentEncoding.encode(error.message)
-        let room = (peerMaxHeaderListBytes ?? .max) - fields.listBytes
+        let room = (peerMaxHeaderListBytes ?? .max) - hot.value.fields.listBytes
         if message.count + messageOverhead <= room {
-            fields.add("grpc-message", message)
+            hot.value.fields.add("grpc-message", message)
         } else if room > messageOverhead {
-            fields.add("grpc-message", PercentEncoding.truncate(message, to: room - messageOverhead))
+            hot.value.fields.add("grpc-message", PercentEncoding.truncate(message, to: room - messageOverhead))
         }
         guard !error.metadata.isEmpty else { return }
         var metadataFields = HeaderFields()
         metadataFields.add(error.metadata)
-        if fields.listBytes + metadataFields.listBytes <= peerMaxHeaderListBytes ?? .max { fields.add(error.metadata) }
+        if hot.value.fields.listBytes + metadataFields.listBytes <= peerMaxHeaderListBytes ?? .max { hot.value.fields.add(error.metadata) }
     }
 }

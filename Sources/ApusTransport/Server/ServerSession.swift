@@ -20,29 +20,31 @@ final class ServerSession: HTTP2Session {
     let shard: ServerShard
     let peer: ConnectionPeer
     weak var carrier: (any SessionCarrier)?
+    let hot = Confined(Hot())
 
-    /// Handlers that run for this connection, streams that were reset meanwhile included.
-    var runningHandlers = 0
-    /// Streams that are open, and the first of them.
-    private(set) var openStreams = 0
-    private var firstOpen: StreamHandle?
-    /// Request bytes held for handlers, whole messages and parts.
-    var bufferedBytes = 0
-    /// Streams whose large message waits until ``bufferedBytes`` is down, and the one that need not wait.
-    var waitingForRoom: [StreamHandle] = []
-    var firstInLine: StreamHandle?
-    /// Fields of the answer being made; kept to be used again.
-    var fields = HeaderFields()
-
-    private var head = RequestHead()
-    private var recentPath: [UInt8] = []
-    private var recentMethod: ServedMethodRef?
-    private var recentMetadata = Metadata()
-    private var recentAuthority: [UInt8] = []
-    private var firstReady: StreamHandle?
-    private var lastReady: StreamHandle?
-    private var outputIsAnnounced = false
-    private var isEstablished = false
+    /// What every request touches.
+    struct Hot {
+        /// Handlers that run for this connection, streams that were reset meanwhile included.
+        var runningHandlers = 0
+        /// Streams that are open, and the first of them.
+        var openStreams = 0
+        var firstOpen: StreamHandle?
+        /// Streams whose handler is to start.
+        var firstReady: StreamHandle?
+        var lastReady: StreamHandle?
+        /// Request bytes held for handlers, whole messages and parts.
+        var bufferedBytes = 0
+        /// Streams whose large message waits until `bufferedBytes` is down, and the one that need not wait.
+        var waitingForRoom: [StreamHandle] = []
+        var firstInLine: StreamHandle?
+        var head = RequestHead()
+        /// The method that the head's path named last.
+        var recentMethod: ServedMethodRef?
+        /// Fields of the answer being made; kept to be used again.
+        var fields = HeaderFields()
+        var outputIsAnnounced = false
+        var isEstablished = false
+    }
 
     init(shard: ServerShard, peer: ConnectionPeer) throws(RPCError) {
         self.shard = shard
@@ -50,6 +52,9 @@ final class ServerSession: HTTP2Session {
         try super.init(role: .server, settings: shard.limits.http2, memory: shard.http2Memory)
     }
 
+    deinit { hot.destroy() }
+
+    var openStreams: Int { hot.value.openStreams }
     var loop: EventLoop { shard.loop }
     var limits: ServerLimits { shard.limits }
     var logger: Logger { shard.logger }
@@ -57,64 +62,76 @@ final class ServerSession: HTTP2Session {
     // MARK: The head of a request
 
     override func requestBegan(_ streamID: Int32) -> StreamContext? {
-        guard runningHandlers < shard.limits.maxHandlersPerConnection else { return nil }
-        head.reset()
-        let stream = shard.streams.take()
+        guard hot.value.runningHandlers < shard.limits.maxHandlersPerConnection else { return nil }
+        let stream = shard.streams.value.take()
         stream.value.id = streamID
         opened(stream)
         return stream.context
     }
 
-    override func fieldReceived(_ context: StreamContext, name: Span<UInt8>, value: Span<UInt8>) {
-        head.count(name: name, value: value)
-        if head.listBytes <= settings.maxHeaderListBytes, head.fieldCount <= settings.maxHeaderFields {
-            head.add(name: name, value: value)
-        }
+    override func fieldsBegan() { hot.value.head.reset() }
+
+    override func fieldChanged(value: Span<UInt8>, oldValueBytes: Int) {
+        hot.value.head.changeTimeout(value, oldValueBytes: oldValueBytes)
+    }
+
+    override func fieldReceived(name: Span<UInt8>, value: Span<UInt8>) {
+        hot.value.head.count(name: name, value: value)
+        if !isOverLimit { hot.value.head.add(name: name, value: value) }
+    }
+
+    @inline(__always)
+    private var isOverLimit: Bool {
+        hot.value.head.listBytes > settings.maxHeaderListBytes || hot.value.head.fieldCount > settings.maxHeaderFields
     }
 
     override func invalidFieldReceived(_ context: StreamContext) {
-        reset(StreamHandle(context).value.id, .protocolError)
+        let stream = StreamHandle(context)
+        _ = stream.value.state.sendStatus()
+        reset(stream.value.id, .protocolError)
+        forgetHead()
     }
 
     override func headReceived(_ context: StreamContext, endStream: Bool) {
         let stream = StreamHandle(context)
+        guard !stream.value.state.isDecided else { return }
         if endStream { stream.value.state.receiveEnd() }
-        if let rejection = rejectionOfHead() { return reject(stream, rejection) }
-        guard let method = findMethod() else {
-            let path = String(decoding: head.path, as: UTF8.self)
+        // The usual: a POST of gRPC's type, and nothing odd about it.
+        let flags = hot.value.head.flags
+        if isOverLimit || flags.intersection(RequestHead.Flags.decisive) != RequestHead.Flags.usual {
+            if let rejection = rejectionOfHead(flags) { return reject(stream, rejection) }
+        }
+        guard let method = findMethod(flags) else {
+            let path = String(decoding: hot.value.head.path, as: UTF8.self)
             let error = RPCError(code: .unimplemented, message: shard.router.explainMissing(path))
             return reject(stream, Rejection(error: error))
         }
         stream.value.method = method
-        shareMetadata(with: stream)
-        if let timeout = head.timeout, !setDeadline(stream, timeout) { return }
-        method.with { method in
-            if method.takesOneRequest {
-                if endStream { fail(stream, Self.wrongRequestCount(method, isEmpty: true)) }
-            } else {
-                makeReady(stream)
-            }
+        hot.value.head.end()
+        // A record that is used again often holds these very buffers: then no reference needs to be counted.
+        if !stream.value.metadata.isSameBuffer(as: hot.value.head.metadata) {
+            stream.value.metadata = hot.value.head.metadata
+        }
+        if !stream.value.authority.isSameBuffer(as: hot.value.head.authority) {
+            stream.value.authority = hot.value.head.authority
+        }
+        if let timeout = hot.value.head.timeout, !setDeadline(stream, timeout) { return }
+        if !method.takesOneRequest {
+            makeReady(stream)
+        } else if endStream {
+            method.with { fail(stream, Self.wrongRequestCount($0, isEmpty: true)) }
         }
     }
 
-    /// The method of `:path`; the last one found is looked at first.
+    /// The method of `:path`; looked up only when it is not the last head's.
     @inline(__always)
-    private func findMethod() -> ServedMethodRef? {
-        if let recentMethod, head.path == recentPath { return recentMethod }
-        guard let method = shard.router.find(head.path.span) else { return nil }
-        let found = ServedMethodRef(method)
-        recentPath = head.path
-        recentMethod = found
-        return found
-    }
-
-    /// Requests of one client mostly carry the same metadata: then they share one buffer.
-    @inline(__always)
-    private func shareMetadata(with stream: StreamHandle) {
-        if head.metadata != recentMetadata.packed { recentMetadata = Metadata(packed: head.metadata) }
-        if head.authority != recentAuthority { recentAuthority = head.authority }
-        stream.value.metadata = recentMetadata
-        stream.value.authority = recentAuthority
+    private func findMethod(_ flags: RequestHead.Flags) -> ServedMethodRef? {
+        if flags.contains(.pathIsNew) {
+            let path = hot.value.head.path
+            hot.value.recentMethod = shard.router.find(path.span).map { ServedMethodRef($0) }
+            hot.value.head.pathWasLookedUp()
+        }
+        return hot.value.recentMethod
     }
 
     /// Starts the deadline; `false` when it has passed already.
@@ -134,34 +151,36 @@ final class ServerSession: HTTP2Session {
         var status: StaticString = "200"
         var error: RPCError
         var allowsPostOnly = false
+        var namesEncodings = false
     }
 
-    private func rejectionOfHead() -> Rejection? {
-        if head.listBytes > settings.maxHeaderListBytes || head.fieldCount > settings.maxHeaderFields {
+    private func rejectionOfHead(_ flags: RequestHead.Flags) -> Rejection? {
+        let head = hot.value.head
+        if isOverLimit {
+            forgetHead()
             let message =
                 "the request's header list of \(head.listBytes) bytes and \(head.fieldCount) fields is over the limit of "
                 + "\(settings.maxHeaderListBytes) bytes and \(settings.maxHeaderFields) fields"
             return Rejection(status: "431", error: RPCError(code: .resourceExhausted, message: message))
         }
-        if !head.isPost {
+        if !flags.contains(.isPost) {
             let error = RPCError(code: .internal, message: "gRPC calls are POST requests")
             return Rejection(status: "405", error: error, allowsPostOnly: true)
         }
-        if !head.contentTypeIsGRPC {
-            let type = head.contentType.map { String(decoding: $0, as: UTF8.self) } ?? ""
+        if !flags.contains(.isGRPC) {
+            let type = String(decoding: head.contentType, as: UTF8.self)
             let error = RPCError(code: .invalidArgument, message: "the content type \"\(type)\" is not gRPC's")
             return Rejection(status: "415", error: error)
         }
-        if let encoding = head.unsupportedEncoding {
-            let name = String(decoding: encoding, as: UTF8.self)
-            var error = RPCError(code: .unimplemented, message: "the message encoding \"\(name)\" is not supported")
-            error.metadata = Metadata()
-            return Rejection(error: error)
+        if flags.contains(.hasUnsupportedEncoding) {
+            let name = String(decoding: head.encoding, as: UTF8.self)
+            let error = RPCError(code: .unimplemented, message: "the message encoding \"\(name)\" is not supported")
+            return Rejection(error: error, namesEncodings: true)
         }
-        if head.timeoutIsMalformed {
+        if flags.contains(.timeoutIsMalformed) {
             return Rejection(error: RPCError(code: .internal, message: "grpc-timeout is malformed"))
         }
-        if head.hasMalformedBinary {
+        if flags.contains(.hasMalformedBinary) {
             return Rejection(error: RPCError(code: .internal, message: "a -bin metadata value is not base64"))
         }
         return nil
@@ -173,13 +192,13 @@ final class ServerSession: HTTP2Session {
             "refused a request",
             metadata: ["peer": "\(peer.address)", "cause": "\(rejection.error)"]
         )
-        fields.removeAll()
-        fields.add(":status", rejection.status.withUTF8Buffer { unsafe Array($0) })
-        fields.add("content-type", "application/grpc")
-        if rejection.allowsPostOnly { fields.add("allow", "POST") }
-        if head.unsupportedEncoding != nil { fields.add("grpc-accept-encoding", "identity") }
+        hot.value.fields.removeAll()
+        hot.value.fields.add(":status", rejection.status)
+        hot.value.fields.add("content-type", "application/grpc")
+        if rejection.allowsPostOnly { hot.value.fields.add("allow", "POST") }
+        if rejection.namesEncodings { hot.value.fields.add("grpc-accept-encoding", "identity") }
         addStatus(rejection.error)
-        submitResponseWithoutBody(stream.value.id, head: fields)
+        submitResponseWithoutBody(stream.value.id, head: hot.value.fields)
         announceOutput()
     }
 
@@ -194,7 +213,7 @@ final class ServerSession: HTTP2Session {
     @inline(__always)
     private func receive(_ bytes: Span<UInt8>, on stream: StreamHandle, of method: ServedMethod) {
         stream.value.heldBytes += bytes.count
-        bufferedBytes += bytes.count
+        hot.value.bufferedBytes += bytes.count
         var position = 0
         var hasNews = false
         while position < bytes.count {
@@ -252,9 +271,9 @@ final class ServerSession: HTTP2Session {
     func tearDown(cause: String) {
         close()
         while let stream = popReady() {
-            if stream.value.isClosed { shard.streams.give(stream) }
+            if stream.value.isClosed { shard.streams.value.give(stream) }
         }
-        while let stream = firstOpen {
+        while let stream = hot.value.firstOpen {
             if let call = stream.value.call {
                 stream.value.call = nil
                 call.end(RPCError(code: .cancelled, message: "the connection to \(peer.address) ended: \(cause)"))
@@ -265,7 +284,7 @@ final class ServerSession: HTTP2Session {
 
     /// Ends every call, visibly for the client.
     func resetAll() {
-        var next = firstOpen
+        var next = hot.value.firstOpen
         while let stream = next {
             next = stream.value.nextOpen
             if let call = stream.value.call {
@@ -277,18 +296,18 @@ final class ServerSession: HTTP2Session {
     }
 
     private func opened(_ stream: StreamHandle) {
-        openStreams += 1
-        stream.value.nextOpen = firstOpen
-        firstOpen?.value.previousOpen = stream
-        firstOpen = stream
+        hot.value.openStreams += 1
+        stream.value.nextOpen = hot.value.firstOpen
+        hot.value.firstOpen?.value.previousOpen = stream
+        hot.value.firstOpen = stream
     }
 
     private func giveBack(_ stream: StreamHandle) {
-        openStreams -= 1
+        hot.value.openStreams -= 1
         if let previous = stream.value.previousOpen {
             previous.value.nextOpen = stream.value.nextOpen
         } else {
-            firstOpen = stream.value.nextOpen
+            hot.value.firstOpen = stream.value.nextOpen
         }
         stream.value.nextOpen?.value.previousOpen = stream.value.previousOpen
         if stream.value.timer != .none { loop.cancel(stream.value.timer) }
@@ -296,7 +315,7 @@ final class ServerSession: HTTP2Session {
         if stream.value.isReady {
             stream.value.isClosed = true
         } else {
-            shard.streams.give(stream)
+            shard.streams.value.give(stream)
         }
     }
 
@@ -305,14 +324,14 @@ final class ServerSession: HTTP2Session {
     /// Handlers start when nghttp2 has returned, so that what they do cannot disturb it.
     private func makeReady(_ stream: StreamHandle) {
         stream.value.isReady = true
-        if let lastReady { lastReady.value.next = stream } else { firstReady = stream }
-        lastReady = stream
+        if let last = hot.value.lastReady { last.value.next = stream } else { hot.value.firstReady = stream }
+        hot.value.lastReady = stream
     }
 
     func popReady() -> StreamHandle? {
-        guard let stream = firstReady else { return nil }
-        firstReady = stream.value.next
-        if firstReady == nil { lastReady = nil }
+        guard let stream = hot.value.firstReady else { return nil }
+        hot.value.firstReady = stream.value.next
+        if hot.value.firstReady == nil { hot.value.lastReady = nil }
         stream.value.next = nil
         stream.value.isReady = false
         return stream
@@ -321,8 +340,8 @@ final class ServerSession: HTTP2Session {
     // MARK: The connection
 
     override func settingsReceived() {
-        guard !isEstablished else { return }
-        isEstablished = true
+        guard !hot.value.isEstablished else { return }
+        hot.value.isEstablished = true
         carrier?.sessionEstablished()
     }
 
@@ -333,13 +352,13 @@ final class ServerSession: HTTP2Session {
     /// Lets the carrier know, once, that there is something to send.
     @inline(__always)
     func announceOutput() {
-        if outputIsAnnounced { return }
-        outputIsAnnounced = true
+        if hot.value.outputIsAnnounced { return }
+        hot.value.outputIsAnnounced = true
         carrier?.sessionHasOutput()
     }
 
     /// The carrier is about to ask for output.
-    func willSend() { outputIsAnnounced = false }
+    func willSend() { hot.value.outputIsAnnounced = false }
 
     override func planData(_ context: StreamContext, bytesMax: Int) -> DataPlan {
         let stream = StreamHandle(context)

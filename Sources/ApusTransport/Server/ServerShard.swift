@@ -14,17 +14,22 @@ package final class ServerShard: @unchecked Sendable {
     /// Handlers running in the whole server; counted only when that is limited.
     let runningHandlersInServer: SharedCount?
 
-    let streams = StreamPool()
+    let streams = Confined(StreamPool())
     let http2Memory = HTTP2Memory()
     private(set) var connections: [ObjectIdentifier: ServerConnection] = [:]
-    private var parked: [HandlerWorker] = []
+    private let hot = Confined(Hot())
     /// The fewest workers that were parked at any time since the last look: those were not needed.
     private var fewestParked = 0
     private var expiry = EventLoop.TimerID.none
     private var workersByJob: [UInt: HandlerWorker] = [:]
-    private var spareCall: ServerCall?
     private var isStopped = false
     private var whenEmpty: [@Sendable () -> Void] = []
+
+    /// What every call touches.
+    private struct Hot {
+        var parked: [HandlerWorker] = []
+        var spareCall: ServerCall?
+    }
 
     package init(
         loop: EventLoop,
@@ -40,26 +45,29 @@ package final class ServerShard: @unchecked Sendable {
         self.runningHandlersInServer = runningHandlersInServer
     }
 
+    deinit {
+        hot.destroy()
+        streams.value.removeAll()
+        streams.destroy()
+    }
+
     // MARK: Calls
 
     /// A call object: the last one, when nobody kept it, or a new one.
     @inline(__always)
-    func takeCall(_ method: ServedMethod, _ session: ServerSession) -> ServerCall {
-        if let call = spareCall {
-            spareCall = nil
-            return call
-        }
+    func takeCall(_ method: ServedMethodRef, _ session: ServerSession) -> ServerCall {
+        if let call = hot.value.spareCall.take() { return call }
         return ServerCall(shard: self, method: method, peer: session.peer)
     }
 
     /// Keeps the object for the next call, unless a handler kept it.
     @inline(__always)
     func giveCall(_ call: consuming ServerCall) {
-        spareCall = consume call
-        if isKnownUniquelyReferenced(&spareCall) {
-            spareCall?.recycle()
+        hot.value.spareCall = consume call
+        if isKnownUniquelyReferenced(&hot.value.spareCall) {
+            hot.value.spareCall?.recycle()
         } else {
-            spareCall = nil
+            hot.value.spareCall = nil
         }
     }
 
@@ -67,8 +75,8 @@ package final class ServerShard: @unchecked Sendable {
     func start(_ call: ServerCall) {
         switch call.method.executor {
         case .eventLoop:
-            if let worker = parked.popLast() {
-                fewestParked = min(fewestParked, parked.count)
+            if let worker = hot.value.parked.popLast() {
+                fewestParked = min(fewestParked, hot.value.parked.count)
                 worker.resume(with: call)
             } else {
                 HandlerWorker(shard: self).start(with: call)
@@ -82,9 +90,9 @@ package final class ServerShard: @unchecked Sendable {
 
     /// Takes a worker that has nothing to do; `false` when there are enough.
     func park(_ worker: HandlerWorker) -> Bool {
-        guard !isStopped, parked.count < limits.parkedWorkersMax else { return false }
-        parked.append(worker)
-        if parked.count == 1 { scheduleExpiry() }
+        guard !isStopped, hot.value.parked.count < limits.parkedWorkersMax else { return false }
+        hot.value.parked.append(worker)
+        if hot.value.parked.count == 1 { scheduleExpiry() }
         return true
     }
 
@@ -114,16 +122,16 @@ package final class ServerShard: @unchecked Sendable {
 
     private func scheduleExpiry() {
         guard expiry == .none else { return }
-        fewestParked = parked.count
+        fewestParked = hot.value.parked.count
         expiry = loop.schedule(after: limits.parkedWorkerLifetime) { [weak self] in self?.expireWorkers() }
     }
 
     private func expireWorkers() {
         expiry = .none
-        let unneeded = min(fewestParked, parked.count)
-        for worker in parked.prefix(unneeded) { worker.retire() }
-        parked.removeFirst(unneeded)
-        if !parked.isEmpty { scheduleExpiry() }
+        let unneeded = min(fewestParked, hot.value.parked.count)
+        for worker in hot.value.parked.prefix(unneeded) { worker.retire() }
+        hot.value.parked.removeFirst(unneeded)
+        if !hot.value.parked.isEmpty { scheduleExpiry() }
     }
 
     // MARK: Connections
@@ -161,8 +169,8 @@ package final class ServerShard: @unchecked Sendable {
         isStopped = true
         loop.cancel(expiry)
         expiry = .none
-        for worker in parked { worker.retire() }
-        parked.removeAll()
+        for worker in hot.value.parked { worker.retire() }
+        hot.value.parked.removeAll()
     }
 }
 

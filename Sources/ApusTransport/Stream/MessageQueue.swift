@@ -11,7 +11,8 @@ struct MessageQueue {
 
     var count: Int { first == nil ? 0 : 1 + rest.count - restStart }
 
-    mutating func append(_ message: [UInt8]) {
+    @inline(__always)
+    mutating func append(_ message: consuming [UInt8]) {
         bytes += message.count
         if first == nil {
             first = message

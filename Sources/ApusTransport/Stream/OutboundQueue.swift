@@ -8,7 +8,8 @@ struct OutboundQueue {
     /// Bytes yet to be sent, prefixes included.
     private(set) var bytes = 0
 
-    mutating func append(_ message: [UInt8]) {
+    @inline(__always)
+    mutating func append(_ message: consuming [UInt8]) {
         bytes += MessageDeframer.prefixBytes + message.count
         if head == nil {
             head = message

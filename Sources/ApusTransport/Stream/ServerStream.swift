@@ -43,6 +43,31 @@ struct ServerStream {
     var previousOpen: StreamHandle?
 
     init() {}
+
+    /// As new. Field by field, because to drop what is not there costs a reference count all the same.
+    @inline(__always)
+    mutating func reset() {
+        id = 0
+        state = ServerStreamState()
+        method = nil
+        if deframer.isMidMessage { deframer.reset() }
+        if !inbound.isEmpty { inbound.removeAll() }
+        if outbound.bytes > 0 { outbound.removeAll() }
+        if call != nil { call = nil }
+        deadline = .distantFuture
+        timer = .none
+        if failure != nil { failure = nil }
+        if !trailers.isEmpty { trailers = Metadata() }
+        heldBytes = 0
+        creditedAhead = 0
+        isDeferred = false
+        isReady = false
+        isClosed = false
+        waitsForRoom = false
+        next = nil
+        nextOpen = nil
+        previousOpen = nil
+    }
 }
 
 /// The address of a ``ServerStream`` in its pool.
@@ -72,7 +97,7 @@ struct StreamHandle: Equatable {
 
 /// Memory for streams, made in blocks and kept for the next stream. Confined to one loop.
 @safe
-final class StreamPool {
+struct StreamPool {
     private static let recordsPerBlock = 32
 
     // SAFETY: a block is allocated and initialised whole, and lives until this pool does. Whoever holds a handle holds the
@@ -80,14 +105,18 @@ final class StreamPool {
     private var blocks: [UnsafeMutablePointer<ServerStream>] = unsafe []
     private var free: StreamHandle?
 
-    deinit {
+    /// Frees the records; none is in use.
+    mutating func removeAll() {
         for unsafe block in unsafe blocks {
             unsafe block.deinitialize(count: Self.recordsPerBlock)
             unsafe block.deallocate()
         }
+        unsafe blocks = []
+        free = nil
     }
 
-    func take() -> StreamHandle {
+    @inline(__always)
+    mutating func take() -> StreamHandle {
         while true {
             if let handle = free {
                 free = handle.value.next
@@ -99,13 +128,14 @@ final class StreamPool {
     }
 
     /// Drops what the stream held.
-    func give(_ handle: StreamHandle) {
-        handle.value = ServerStream()
+    @inline(__always)
+    mutating func give(_ handle: StreamHandle) {
+        handle.value.reset()
         handle.value.next = free
         free = handle
     }
 
-    private func addBlock() {
+    private mutating func addBlock() {
         let block = UnsafeMutablePointer<ServerStream>.allocate(capacity: Self.recordsPerBlock)
         for index in 0..<Self.recordsPerBlock {
             unsafe (block + index).initialize(to: ServerStream())
