@@ -40,7 +40,8 @@ def read(path):
                 if table is None:
                     continue
                 if name is not None:
-                    table[number] = name
+                    # without the marks of recursion ('2) and of symbol versions (@@GLIBC_2.2.5)
+                    table[number] = re.sub(r"'\d+$|@@.*$", "", name)
                 if kind == "fn":
                     function = table[number]
                 elif kind == "cfn":
@@ -78,8 +79,7 @@ def demangle(names):
     names = list(names)
     if shutil.which("swift-demangle") is None:
         return names
-    plain = [re.sub(r"'\d+$", "", name) for name in names]  # callgrind's mark of recursion
-    done = subprocess.run(["swift-demangle", "--simplified", "--compact"], input="\n".join(plain), text=True,
+    done = subprocess.run(["swift-demangle", "--simplified", "--compact"], input="\n".join(names), text=True,
                           capture_output=True)
     lines = done.stdout.splitlines()
     return lines if len(lines) == len(names) else names
