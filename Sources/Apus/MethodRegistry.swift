@@ -124,7 +124,7 @@ extension MethodRegistry {
         _ options: MethodOptions,
         _ handler: @escaping @Sendable ([UInt8], CallContext) async throws -> [UInt8]
     ) {
-        add(method, options, .unary { try await handler($0, CallContext($1)) })
+        add(method, options, .unary(handler))
     }
 
     @usableFromInline
@@ -133,7 +133,7 @@ extension MethodRegistry {
         _ options: MethodOptions,
         _ handler: @escaping @Sendable ([UInt8], CallContext) throws -> [UInt8]
     ) {
-        add(method, options, .synchronousUnary { try handler($0, CallContext($1)) })
+        add(method, options, .synchronousUnary(handler))
     }
 
     @usableFromInline
@@ -142,7 +142,7 @@ extension MethodRegistry {
         _ options: MethodOptions,
         _ handler: @escaping @Sendable (CallContext) async throws -> [UInt8]
     ) {
-        add(method, options, .clientStreaming { try await handler(CallContext($0)) })
+        add(method, options, .clientStreaming(handler))
     }
 
     @usableFromInline
@@ -151,7 +151,7 @@ extension MethodRegistry {
         _ options: MethodOptions,
         _ handler: @escaping @Sendable ([UInt8], CallContext) async throws -> Void
     ) {
-        add(method, options, .serverStreaming { try await handler($0, CallContext($1)) })
+        add(method, options, .serverStreaming(handler))
     }
 
     @usableFromInline
@@ -160,7 +160,7 @@ extension MethodRegistry {
         _ options: MethodOptions,
         _ handler: @escaping @Sendable (CallContext) async throws -> Void
     ) {
-        add(method, options, .bidirectionalStreaming { try await handler(CallContext($0)) })
+        add(method, options, .bidirectionalStreaming(handler))
     }
 
     private mutating func add(_ method: MethodDescriptor, _ options: MethodOptions, _ handler: MethodHandler) {

@@ -3,11 +3,11 @@ package import ApusBase
 /// What a method's handler looks like below the codec: messages are bytes.
 package enum MethodHandler: Sendable {
     /// Runs on the connection's loop as soon as the request is whole, without a task.
-    case synchronousUnary(@Sendable ([UInt8], ServerCall) throws -> [UInt8])
-    case unary(@Sendable ([UInt8], ServerCall) async throws -> [UInt8])
-    case clientStreaming(@Sendable (ServerCall) async throws -> [UInt8])
-    case serverStreaming(@Sendable ([UInt8], ServerCall) async throws -> Void)
-    case bidirectionalStreaming(@Sendable (ServerCall) async throws -> Void)
+    case synchronousUnary(@Sendable ([UInt8], CallContext) throws -> [UInt8])
+    case unary(@Sendable ([UInt8], CallContext) async throws -> [UInt8])
+    case clientStreaming(@Sendable (CallContext) async throws -> [UInt8])
+    case serverStreaming(@Sendable ([UInt8], CallContext) async throws -> Void)
+    case bidirectionalStreaming(@Sendable (CallContext) async throws -> Void)
 
     /// Whether the handler starts with the one request it takes, or with the head.
     var takesOneRequest: Bool {
@@ -65,7 +65,7 @@ package final class ServedMethod: Sendable {
     package let maxResponseBytes: Int
     let path: [UInt8]
     /// The handler of a synchronous method, where it is found without taking ``handler`` apart.
-    let synchronousHandler: (@Sendable ([UInt8], ServerCall) throws -> [UInt8])?
+    let synchronousHandler: (@Sendable ([UInt8], CallContext) throws -> [UInt8])?
     let takesOneRequest: Bool
     let streamsResponses: Bool
 

@@ -444,27 +444,26 @@ extension ServerCall {
     }
 
     /// Runs the handler; in the worker's task, or in one of its own.
+    @inline(__always)
     func run() async {
         // Reset between the decision to start the handler and its task's turn: then it need not start.
         if isOver { return deliver(.done) }
-        deliver(await invokeHandler())
-    }
-
-    private func invokeHandler() async -> HandlerCompletion {
+        let context = CallContext(self)
+        let handler = withMethod { $0.handler }
         do {
-            switch method.handler {
-            case .synchronousUnary(let handler): return .reply(try handler(takeRequest(), self))
-            case .unary(let handler): return .reply(try await handler(takeRequest(), self))
-            case .clientStreaming(let handler): return .reply(try await handler(self))
+            switch handler {
+            case .synchronousUnary(let handler): deliver(.reply(try handler(takeRequest(), context)))
+            case .unary(let handler): deliver(.reply(try await handler(takeRequest(), context)))
+            case .clientStreaming(let handler): deliver(.reply(try await handler(context)))
             case .serverStreaming(let handler):
-                try await handler(takeRequest(), self)
-                return .done
+                try await handler(takeRequest(), context)
+                deliver(.done)
             case .bidirectionalStreaming(let handler):
-                try await handler(self)
-                return .done
+                try await handler(context)
+                deliver(.done)
             }
         } catch {
-            return .failed(error)
+            deliver(.failed(error))
         }
     }
 

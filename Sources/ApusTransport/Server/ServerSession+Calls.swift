@@ -39,7 +39,7 @@ extension ServerSession {
             }
             hot.value.runningHandlers += 1
             stream.value.call = call
-            shard.start(call)
+            shard.start(call, method.with { $0.executor })
         }
     }
 
@@ -48,7 +48,7 @@ extension ServerSession {
         guard let handler = method.synchronousHandler else { return }
         let stream = call.stream
         do {
-            let message = try handler(request, call)
+            let message = try handler(request, CallContext(call))
             if let stream { reply(message, on: stream, call, method) }
         } catch {
             if let stream { fail(stream, describe(error, call), call.takeResponseMetadata()) }

@@ -7,6 +7,9 @@ internal import Synchronization
 ///
 /// Confined to its loop but for what is `let`; Sendable for that reason.
 package final class ServerShard: @unchecked Sendable {
+    /// Call objects kept for the next calls.
+    private static let spareCallsMax = 256
+
     package let loop: EventLoop
     package let router: Router
     package let limits: ServerLimits
@@ -28,7 +31,10 @@ package final class ServerShard: @unchecked Sendable {
     /// What every call touches.
     private struct Hot {
         var parked: [HandlerWorker] = []
-        var spareCall: ServerCall?
+        var spareCalls: [ServerCall] = []
+        /// Calls whose handler waits for a worker, and whether one was woken for them.
+        var readyCalls = CallQueue()
+        var isDispatching = false
     }
 
     package init(
@@ -46,6 +52,7 @@ package final class ServerShard: @unchecked Sendable {
     }
 
     deinit {
+        while hot.value.readyCalls.popFirst() != nil {}
         hot.destroy()
         streams.value.removeAll()
         streams.destroy()
@@ -53,40 +60,58 @@ package final class ServerShard: @unchecked Sendable {
 
     // MARK: Calls
 
-    /// A call object: the last one, when nobody kept it, or a new one.
+    /// A call object: one that is free, or a new one.
     @inline(__always)
     func takeCall(_ method: ServedMethodRef, _ session: ServerSession) -> ServerCall {
-        if let call = hot.value.spareCall.take() { return call }
+        if let call = hot.value.spareCalls.popLast() { return call }
         return ServerCall(shard: self, method: method, peer: session.peer)
     }
 
-    /// Keeps the object for the next call, unless a handler kept it.
+    /// Keeps the object for another call, unless a handler kept it.
     @inline(__always)
     func giveCall(_ call: consuming ServerCall) {
-        hot.value.spareCall = consume call
-        if isKnownUniquelyReferenced(&hot.value.spareCall) {
-            hot.value.spareCall?.recycle()
-        } else {
-            hot.value.spareCall = nil
-        }
+        var call = consume call
+        guard isKnownUniquelyReferenced(&call), hot.value.spareCalls.count < Self.spareCallsMax else { return }
+        call.recycle()
+        hot.value.spareCalls.append(call)
     }
 
     /// Runs an asynchronous handler.
-    func start(_ call: ServerCall) {
-        switch call.method.executor {
+    @inline(__always)
+    func start(_ call: ServerCall, _ executor: HandlerExecutor) {
+        switch executor {
         case .eventLoop:
-            if let worker = hot.value.parked.popLast() {
-                fewestParked = min(fewestParked, hot.value.parked.count)
-                worker.resume(with: call)
-            } else {
-                HandlerWorker(shard: self).start(with: call)
+            hot.value.readyCalls.append(call)
+            if !hot.value.isDispatching {
+                hot.value.isDispatching = true
+                dispatch()
             }
         case .globalConcurrent:
             call.task = Task.detached { await call.run() }
         }
     }
 
+    /// The next call whose handler is to run on this loop.
+    @inline(__always)
+    func takeReadyCall() -> ServerCall? { hot.value.readyCalls.popFirst() }
+
     // MARK: Workers
+
+    /// Wakes a worker for the calls that are ready, and looks again once it has run: when a handler suspended, the calls
+    /// behind it need another worker.
+    private func dispatch() {
+        guard !hot.value.readyCalls.isEmpty else {
+            hot.value.isDispatching = false
+            return
+        }
+        if let worker = hot.value.parked.popLast() {
+            fewestParked = min(fewestParked, hot.value.parked.count)
+            worker.wake()
+        } else {
+            HandlerWorker().start(self)
+        }
+        loop.execute { self.dispatch() }
+    }
 
     /// Takes a worker that has nothing to do; `false` when there are enough.
     func park(_ worker: HandlerWorker) -> Bool {
@@ -190,4 +215,31 @@ package final class SharedCount: Sendable {
     }
 
     package func decrement() { count.subtract(1, ordering: .relaxed) }
+}
+
+/// Calls in order, first in, first out.
+@safe
+struct CallQueue {
+    // SAFETY: each element from `start` on owns a reference, which `popFirst` hands over; the owner drains the queue. Plain
+    // references would keep calls that were taken alive until the queue is empty, and so from being used again.
+    private var calls: [Unmanaged<ServerCall>] = unsafe []
+    private var start = 0
+
+    var isEmpty: Bool { unsafe start == calls.count }
+
+    @inline(__always)
+    mutating func append(_ call: ServerCall) { unsafe calls.append(Unmanaged.passRetained(call)) }
+
+    @inline(__always)
+    mutating func popFirst() -> ServerCall? {
+        guard unsafe start < calls.count else { return nil }
+        let call = unsafe calls[start].takeRetainedValue()
+        start += 1
+        // The queue drains within a turn: its memory is used again from the front.
+        if unsafe start == calls.count {
+            unsafe calls.removeAll(keepingCapacity: true)
+            start = 0
+        }
+        return call
+    }
 }

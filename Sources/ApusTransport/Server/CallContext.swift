@@ -1,11 +1,15 @@
-internal import ApusTransport
+public import ApusBase
 
 /// What a handler knows of the call it handles, beside its messages, and what it may add to the answer.
 ///
 /// Thread-safe. None of it blocks or suspends. It may be kept after the handler returned, and then has no effect.
+///
+/// It stands here and not in `Apus`, because every handler is called with it: across modules that would be one more frame for
+/// each call.
 public struct CallContext: Sendable {
     let call: ServerCall
 
+    @inline(__always)
     init(_ call: ServerCall) { self.call = call }
 
     /// The method that was called.
@@ -41,15 +45,16 @@ public struct CallContext: Sendable {
     /// Metadata that HTTP/2 cannot carry (``Metadata/firstProblem``) ends the call with `INTERNAL`.
     public func addTrailers(_ metadata: Metadata) { call.addTrailers(metadata) }
 
+    /// What a codec threw, as the client is told.
     @usableFromInline
-    func codecError(_ message: String, _ cause: any Error) -> RPCError {
+    package func codecError(_ message: String, _ cause: any Error) -> RPCError {
         if let error = cause as? RPCError { return error }
         return RPCError(code: .internal, message: message, cause: cause)
     }
 
     @usableFromInline
-    func nextMessage() async throws(RPCError) -> [UInt8]? { try await call.nextMessage() }
+    package func nextMessage() async throws(RPCError) -> [UInt8]? { try await call.nextMessage() }
 
     @usableFromInline
-    func write(_ message: [UInt8]) async throws(RPCError) { try await call.write(message) }
+    package func write(_ message: [UInt8]) async throws(RPCError) { try await call.write(message) }
 }
