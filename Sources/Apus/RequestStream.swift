@@ -32,6 +32,7 @@ public struct RequestStream<Message: Sendable>: AsyncSequence, Sendable {
         /// The next request, or `nil` when the client has sent its last.
         @inlinable
         public mutating func next() async throws -> Message? {
+            if let bytes = context.messageNow() { return try decode(bytes, context) }
             guard let bytes = try await context.nextMessage() else { return nil }
             return try decode(bytes, context)
         }
@@ -39,6 +40,7 @@ public struct RequestStream<Message: Sendable>: AsyncSequence, Sendable {
         /// The next request, or `nil` when the client has sent its last.
         @inlinable
         public mutating func next(isolation actor: isolated (any Actor)?) async throws(any Error) -> Message? {
+            if let bytes = context.messageNow() { return try decode(bytes, context) }
             guard let bytes = try await context.nextMessage() else { return nil }
             return try decode(bytes, context)
         }

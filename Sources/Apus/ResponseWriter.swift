@@ -22,6 +22,8 @@ public struct ResponseWriter<Message: Sendable>: Sendable {
     ///   lost; `RESOURCE_EXHAUSTED` for a message over the limit; `INTERNAL` for one that cannot be encoded.
     @inlinable
     public func write(_ message: Message) async throws {
-        try await context.write(try encode(message, context))
+        let bytes = try encode(message, context)
+        let result = try context.writeNow(bytes)
+        if result != .queued { try await context.finishWriting(bytes, result) }
     }
 }

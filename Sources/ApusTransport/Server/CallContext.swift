@@ -52,9 +52,19 @@ public struct CallContext: Sendable {
         return RPCError(code: .internal, message: message, cause: cause)
     }
 
+    /// The next message, when it is there already: the usual case in a busy stream, without an asynchronous frame.
+    @usableFromInline
+    package func messageNow() -> [UInt8]? { call.messageNow() }
+
     @usableFromInline
     package func nextMessage() async throws(RPCError) -> [UInt8]? { try await call.nextMessage() }
 
+    /// Queues a message, and says whether more may follow at once; when not, ``finishWriting(_:)`` waits.
     @usableFromInline
-    package func write(_ message: [UInt8]) async throws(RPCError) { try await call.write(message) }
+    package func writeNow(_ message: [UInt8]) throws(RPCError) -> WriteResult { try call.writeNow(message) }
+
+    @usableFromInline
+    package func finishWriting(_ message: [UInt8], _ result: WriteResult) async throws(RPCError) {
+        try await call.finishWriting(message, result)
+    }
 }

@@ -200,10 +200,21 @@ extension ServerCall {
 // MARK: - Reading requests
 
 extension ServerCall {
+    /// The next request message, if it is there and the caller on the loop.
+    @inline(__always)
+    func messageNow() -> [UInt8]? {
+        guard loop.isCurrent, hot.value.endError == nil, let stream = hot.value.stream,
+            let message = stream.value.inbound.popFirst()
+        else { return nil }
+        hot.value.session?.messageTaken(stream, bytes: message.count)
+        return message
+    }
+
     /// The next request message; `nil` after the last one.
     ///
     /// - Throws: the call's end, when it came before the client's; `CANCELLED` when the task was cancelled.
     package func nextMessage() async throws(RPCError) -> [UInt8]? {
+        // `messageNow` comes first in the usual case, and needs no asynchronous frame.
         while loop.isCurrent {
             switch takeMessage() {
             case .message(let message): return message
@@ -337,9 +348,29 @@ extension ServerCall {
     /// - Throws: `RESOURCE_EXHAUSTED` when the message is too large; the call's end when it came before; `CANCELLED` when
     ///   the task was cancelled.
     package func write(_ message: [UInt8]) async throws(RPCError) {
-        guard message.count <= method.maxResponseBytes else { throw Self.tooLarge(message.count, method) }
-        guard loop.isCurrent else { return try await writeElsewhere(message) }
+        try await finishWriting(message, try writeNow(message))
+    }
+
+    func finishWriting(_ message: [UInt8], _ result: WriteResult) async throws(RPCError) {
+        switch result {
+        case .queued: return
+        case .queueIsFull: try await waitForRoom()
+        case .isElsewhere: try await writeElsewhere(message)
+        }
+    }
+
+    /// Queues a message if the caller is on the loop.
+    @inline(__always)
+    func writeNow(_ message: [UInt8]) throws(RPCError) -> WriteResult {
+        let maxBytes = withMethod { $0.maxResponseBytes }
+        guard message.count <= maxBytes else { throw Self.tooLarge(message.count, method) }
+        guard loop.isCurrent else { return .isElsewhere }
         try send(message)
+        return sendQueueIsFull.load(ordering: .relaxed) ? .queueIsFull : .queued
+    }
+
+    /// Waits on the loop until the peer has taken enough.
+    func waitForRoom() async throws(RPCError) {
         while sendQueueIsFull.load(ordering: .relaxed) {
             if Task.isCancelled { throw hot.value.endError ?? cancelled }
             if loop.isCurrent, let worker, worker.isRunning(on: loop) {
@@ -481,6 +512,16 @@ extension ServerCall {
         guard let session else { return }
         session.handlerEnded(self, completion)
     }
+}
+
+/// What became of a message that was to be written without waiting.
+@usableFromInline
+package enum WriteResult: Sendable {
+    case queued
+    /// It is queued, and the writer is to wait until the peer has taken some.
+    case queueIsFull
+    /// The caller is not on the loop: nothing was done.
+    case isElsewhere
 }
 
 /// How a handler ended.
