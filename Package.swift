@@ -91,16 +91,19 @@ let package = Package(
             swiftSettings: settings
         ),
 
-        .testTarget(name: "ApusBaseTests", dependencies: ["ApusBase"], swiftSettings: settings),
+        // A peer made by hand for the tests: frames, header fields, a client. Nothing of the product is in it.
+        .target(name: "TestSupport", dependencies: ["CNghttp2"], path: "Tests/TestSupport", swiftSettings: settings),
+
+        .testTarget(name: "ApusBaseTests", dependencies: ["ApusBase", "TestSupport"], swiftSettings: settings),
         .testTarget(name: "ApusEventLoopTests", dependencies: ["ApusEventLoop", logging], swiftSettings: settings),
         .testTarget(
             name: "ApusTransportTests",
-            dependencies: ["ApusTransport", logging],
+            dependencies: ["ApusTransport", "TestSupport", logging],
             swiftSettings: settings
         ),
         .testTarget(
             name: "ApusTests",
-            dependencies: ["Apus", "ApusProtobuf", "EchoV1", logging],
+            dependencies: ["Apus", "ApusProtobuf", "EchoV1", "TestSupport", logging, lifecycle],
             swiftSettings: settings
         ),
         .testTarget(name: "TidyTests", swiftSettings: settings),

@@ -1,0 +1,116 @@
+import TestSupport
+import Testing
+
+@testable import ApusTransport
+
+@Suite struct MessageQueueTests {
+    @Test func `it does what an array does`() {
+        var random = RandomSource(seed: 14)
+        for round in 0..<40 {
+            var queue = MessageQueue()
+            var model: [[UInt8]] = []
+            // Runs that grow, run dry, and stay about the same.
+            let appends = [3, 5, 7][round % 3]
+            for step in 0..<2000 {
+                switch Int.random(in: 0..<10, using: &random) {
+                case 0..<appends:
+                    let message = [UInt8](repeating: UInt8(truncatingIfNeeded: step), count: step % 17)
+                    queue.append(message)
+                    model.append(message)
+                case 9 where Int.random(in: 0..<200, using: &random) == 0:
+                    queue.removeAll()
+                    model.removeAll()
+                default:
+                    let expected = model.isEmpty ? nil : model.removeFirst()
+                    #expect(queue.popFirst() == expected)
+                }
+                #expect(queue.count == model.count)
+                #expect(queue.isEmpty == model.isEmpty)
+                #expect(queue.bytes == model.reduce(0) { $0 + $1.count })
+            }
+            while let message = queue.popFirst() { #expect(message == model.removeFirst()) }
+            #expect(model.isEmpty)
+        }
+    }
+
+    @Test func `a queue that is never empty keeps its order`() {
+        var queue = MessageQueue()
+        queue.append([0])
+        for step in 1..<10_000 {
+            queue.append([UInt8(truncatingIfNeeded: step)])
+            #expect(queue.popFirst() == [UInt8(truncatingIfNeeded: step - 1)])
+        }
+        #expect(queue.count == 1)
+    }
+}
+
+@Suite struct OutboundQueueTests {
+    /// Moves that many bytes out.
+    private func move(_ count: Int, from queue: inout OutboundQueue) -> [UInt8] {
+        var target = [UInt8](repeating: 0xAA, count: count)
+        // SAFETY: the array's own memory, of the size that is asked for.
+        unsafe target.withUnsafeMutableBytes { unsafe queue.move(to: $0) }
+        return target
+    }
+
+    @Test func `bytes come out as the frames say, in whatever pieces they are taken`() {
+        var random = RandomSource(seed: 15)
+        for round in 0..<200 {
+            var queue = OutboundQueue()
+            var model: [UInt8] = []
+            var moved: [UInt8] = []
+            var expected: [UInt8] = []
+            let pieceMax = [1, 2, 4, 5, 6, 9, 100, 5000][round % 8]
+            for _ in 0..<60 {
+                if Bool.random(using: &random) {
+                    let message = random.bytes(upTo: [0, 1, 3, 20, 400][round % 5])
+                    queue.append(message)
+                    model += framed(message)
+                    expected += framed(message)
+                } else {
+                    let count = min(model.count, Int.random(in: 0...pieceMax, using: &random))
+                    moved += move(count, from: &queue)
+                    model.removeFirst(count)
+                }
+                #expect(queue.bytes == model.count)
+            }
+            moved += move(model.count, from: &queue)
+            #expect(moved == expected)
+            #expect(queue.bytes == 0)
+        }
+    }
+
+    @Test func `a prefix comes whole out of every pair of cuts`() {
+        let messages: [[UInt8]] = [[1, 2, 3], [], [4]]
+        let wire = messages.flatMap { framed($0) }
+        for first in 0...wire.count {
+            for second in first...wire.count {
+                var queue = OutboundQueue()
+                for message in messages { queue.append(message) }
+                var moved = move(first, from: &queue)
+                moved += move(second - first, from: &queue)
+                moved += move(wire.count - second, from: &queue)
+                #expect(moved == wire)
+            }
+        }
+    }
+
+    @Test func `lengths of more than a byte stand in the prefix in order`() {
+        var queue = OutboundQueue()
+        queue.append([UInt8](repeating: 1, count: 0x01_0203))
+        #expect(move(5, from: &queue) == [0, 0, 1, 2, 3])
+        queue.removeAll()
+        queue.append([UInt8](repeating: 1, count: 0x01_0203))
+        #expect((0..<5).map { _ in move(1, from: &queue)[0] } == [0, 0, 1, 2, 3])
+    }
+
+    @Test func `removing everything leaves nothing of a message half sent`() {
+        var queue = OutboundQueue()
+        queue.append([1, 2, 3])
+        _ = move(6, from: &queue)
+        queue.removeAll()
+        #expect(queue.bytes == 0)
+        queue.append([9])
+        #expect(move(6, from: &queue) == framed([9]))
+    }
+}
