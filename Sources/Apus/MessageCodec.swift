@@ -11,7 +11,8 @@ public protocol MessageCodec<Message>: Sendable {
     func decode(_ bytes: [UInt8]) throws -> Message
 }
 
-/// Messages that are their own bytes: for proxies, for measurements, and for formats that the application decodes itself.
+/// Messages that are their own bytes: for proxies, for measurements, and for formats that the application decodes
+/// itself.
 public struct BytesCodec: MessageCodec {
     public init() {}
 

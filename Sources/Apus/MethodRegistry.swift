@@ -24,8 +24,8 @@ public struct MethodOptions: Hashable, Sendable {
 
 /// The methods of a server while it is made. Generated stubs fill it; a handler can be added by hand as well.
 ///
-/// Handlers run on the loop of the connection that the call came by, unless options say otherwise: they must not block it.
-/// An error that a handler throws ends the call: ``RPCError`` with its status, any other with `UNKNOWN`.
+/// Handlers run on the loop of the connection that the call came by, unless options say otherwise: they must not block
+/// it. An error that a handler throws ends the call: ``RPCError`` with its status, any other with `UNKNOWN`.
 public struct MethodRegistry {
     private(set) var methods: [ServedMethod] = []
     private let configuration: ServerConfiguration

@@ -55,8 +55,8 @@ public final class Server: Service, Sendable {
         )
     }
 
-    /// Listens and serves until the server has stopped: by ``beginGracefulShutdown()``, a graceful shutdown of the task's
-    /// `ServiceGroup`, ``stop()``, or the cancellation of the task, which stops at once.
+    /// Listens and serves until the server has stopped: by ``beginGracefulShutdown()``, a graceful shutdown of the
+    /// task's `ServiceGroup`, ``stop()``, or the cancellation of the task, which stops at once.
     ///
     /// - Throws: ``RPCError`` when it cannot listen: `UNAVAILABLE` with the address and the system's reason.
     public func run() async throws {
@@ -118,8 +118,8 @@ public final class Server: Service, Sendable {
         }
     }
 
-    /// Serves a connected stream socket beside those that the server accepts: one end of a socket pair, or a socket that a
-    /// supervisor passed on. The server owns the descriptor from here on.
+    /// Serves a connected stream socket beside those that the server accepts: one end of a socket pair, or a socket
+    /// that a supervisor passed on. The server owns the descriptor from here on.
     ///
     /// - Throws: ``SystemError`` when it is not a connected socket.
     public func adopt(connectedSocket descriptor: Int32) throws(SystemError) {
@@ -129,8 +129,9 @@ public final class Server: Service, Sendable {
     /// The number of connections that are open.
     public var connections: Int { core.connections }
 
-    /// Takes no more connections and calls, tells the clients (GOAWAY), and lets the calls that run end; those that have
-    /// not within ``ServerConfiguration/shutdownGracePeriod`` are cancelled. Returns at once; harmless when repeated.
+    /// Takes no more connections and calls, tells the clients (GOAWAY), and lets the calls that run end; those that
+    /// have not within ``ServerConfiguration/shutdownGracePeriod`` are cancelled. Returns at once; harmless when
+    /// repeated.
     public func beginGracefulShutdown() {
         logger.info("shutting down", metadata: ["address": "\(address)"])
         core.beginDraining()

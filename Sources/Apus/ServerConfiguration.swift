@@ -8,8 +8,8 @@ public struct ServerConfiguration: Hashable, Sendable {
     public var maxRequestBytes = 4 * 1024 * 1024
     /// Largest response message sent, in bytes; a larger one ends its call with `RESOURCE_EXHAUSTED`.
     public var maxResponseBytes = Int(Int32.max)
-    /// Largest sum of name + value + 32 over the fields of a request's head, in bytes (SETTINGS_MAX_HEADER_LIST_SIZE). Over
-    /// it a call is refused with HTTP status 431 and `RESOURCE_EXHAUSTED`.
+    /// Largest sum of name + value + 32 over the fields of a request's head, in bytes (SETTINGS_MAX_HEADER_LIST_SIZE).
+    /// Over it a call is refused with HTTP status 431 and `RESOURCE_EXHAUSTED`.
     public var maxHeaderListBytes = 8 * 1024
     /// Most fields that a request's head may have.
     public var maxHeaderFields = 128
@@ -21,8 +21,8 @@ public struct ServerConfiguration: Hashable, Sendable {
     public var streamWindowBytes = 256 * 1024
     /// How much may be under way on a connection, in bytes; 65,535 to 2³¹−1.
     public var connectionWindowBytes = 1024 * 1024
-    /// Bytes of requests that one connection may have buffered before messages larger than the window of their stream are
-    /// let in one at a time.
+    /// Bytes of requests that one connection may have buffered before messages larger than the window of their stream
+    /// are let in one at a time.
     public var connectionBufferBytes = 16 * 1024 * 1024
     /// Bytes that a response stream queues before ``ResponseWriter/write(_:)`` suspends.
     public var sendQueueBytes = 64 * 1024
@@ -34,7 +34,8 @@ public struct ServerConfiguration: Hashable, Sendable {
     /// Handlers that may run at once for one connection, those included whose call the client has given up. Over it new
     /// calls are refused with REFUSED_STREAM, which clients may try again.
     public var maxHandlersPerConnection = 200
-    /// Handlers that may run at once in the whole server; `nil` for no limit. Over it calls end with `RESOURCE_EXHAUSTED`.
+    /// Handlers that may run at once in the whole server; `nil` for no limit. Over it calls end with
+    /// `RESOURCE_EXHAUSTED`.
     public var maxHandlers: Int?
     /// Connections at once; `nil` for no limit. Over it new connections wait in the kernel's backlog.
     public var maxConnections: Int?
@@ -50,8 +51,8 @@ public struct ServerConfiguration: Hashable, Sendable {
 
     /// Where asynchronous handlers run, unless their ``MethodOptions`` say otherwise.
     public var handlerExecutor = HandlerExecutor.eventLoop
-    /// Whether the text of an error other than ``RPCError`` that a handler throws is sent to the client. It may tell what a
-    /// stranger should not know, so by default it is only logged.
+    /// Whether the text of an error other than ``RPCError`` that a handler throws is sent to the client. It may tell
+    /// what a stranger should not know, so by default it is only logged.
     public var sendsErrorDescriptions = false
 
     public init() {}
@@ -76,7 +77,8 @@ extension ServerConfiguration {
             ("maxConnections", maxConnections ?? 1, 1...Int.max),
         ]
         guard let broken = rules.first(where: { !$0.range.contains($0.value) }) else { return nil }
-        return "\(broken.name) is \(broken.value); it has to be \(broken.range.lowerBound) to \(broken.range.upperBound)"
+        return
+            "\(broken.name) is \(broken.value); it has to be \(broken.range.lowerBound) to \(broken.range.upperBound)"
     }
 
     /// As the transport takes it.

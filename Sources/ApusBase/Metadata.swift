@@ -29,7 +29,9 @@ public struct Metadata: Hashable, Sendable {
     @inlinable
     package func isSameBuffer(as other: Metadata) -> Bool {
         // SAFETY: two addresses are compared; neither is followed.
-        unsafe packed.withUnsafeBytes { mine in unsafe other.packed.withUnsafeBytes { unsafe mine.baseAddress == $0.baseAddress } }
+        unsafe packed.withUnsafeBytes { mine in
+            unsafe other.packed.withUnsafeBytes { unsafe mine.baseAddress == $0.baseAddress }
+        }
     }
 
     /// Whether there is no entry.
@@ -197,8 +199,8 @@ extension Metadata {
 
     /// Why this cannot be sent, or `nil` when it can.
     ///
-    /// A name consists of `0-9 a-z _ - .` and is not reserved (`grpc-…`, other than the few that applications may set); a
-    /// text value has no control character but tab (RFC 9113 §8.2.1).
+    /// A name consists of `0-9 a-z _ - .` and is not reserved (`grpc-…`, other than the few that applications may set);
+    /// a text value has no control character but tab (RFC 9113 §8.2.1).
     public var firstProblem: String? {
         for field in fields {
             let name = packed[field.name]

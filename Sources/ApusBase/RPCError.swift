@@ -8,7 +8,8 @@ public struct RPCError: Error, Sendable {
         case local
     }
 
-    /// The status code. ``StatusCode/ok`` makes no sense in an error: sent by a server it becomes ``StatusCode/unknown``.
+    /// The status code. ``StatusCode/ok`` makes no sense in an error: sent by a server it becomes
+    /// ``StatusCode/unknown``.
     public var code: StatusCode
 
     /// What happened, for a person to read. Any Unicode text; it travels percent-encoded in `grpc-message`.

@@ -16,7 +16,8 @@ public struct SystemError: Error, Hashable, Sendable {
 extension SystemError: CustomStringConvertible {
     /// For example `bind 127.0.0.1:50051: Address already in use (errno 98)`.
     public var description: String {
-        // SAFETY: the buffer outlives both calls; the XSI strerror_r that Swift sees fills it and terminates it with NUL.
+        // SAFETY: the buffer outlives both calls; the XSI strerror_r that Swift sees fills it and terminates it with
+        // NUL.
         let text = unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { buffer in
             guard let start = buffer.baseAddress, unsafe strerror_r(errnoValue, start, 256) == 0 else {
                 return "unknown error"

@@ -47,8 +47,8 @@ public enum Echo_V1_EchoService {
         func options(for method: MethodDescriptor) -> MethodOptions
     }
 
-    /// What a server implements whose unary handlers do not suspend: they run without a task, as soon as their request is
-    /// whole, and hold their loop while they run.
+    /// What a server implements whose unary handlers do not suspend: they run without a task, as soon as their request
+    /// is whole, and hold their loop while they run.
     public protocol SynchronousHandler: RPCService {
         /// Returns the text of the request.
         func get(_ request: Echo_V1_EchoRequest, context: CallContext) throws -> Echo_V1_EchoResponse

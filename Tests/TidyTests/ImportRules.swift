@@ -3,7 +3,7 @@ private let importTable: [String: Set<String>] = [
     "ApusBase": ["CLinux", "Glibc"],
     "ApusEventLoop": ["ApusBase", "CLinux", "Glibc", "Logging"],
     "ApusTLS": ["ApusBase", "COpenSSL", "Logging"],
-    "ApusTransport": ["ApusBase", "ApusEventLoop", "ApusTLS", "CLinux", "CNghttp2", "Logging"],
+    "ApusTransport": ["ApusBase", "ApusEventLoop", "ApusTLS", "CLinux", "CNghttp2", "Glibc", "Logging"],
     "Apus": ["ApusBase", "ApusEventLoop", "ApusTransport", "Logging", "ServiceLifecycle"],
     "ApusProtobuf": ["Apus", "Foundation", "SwiftProtobuf"],
     "ApusServices": ["Apus", "ApusProtobuf", "Foundation", "SwiftProtobuf"],
@@ -18,8 +18,7 @@ private let importTable: [String: Set<String>] = [
 /// An executable sees what a user of the package sees, and may parse arguments and be run as a service.
 private let importsOfExecutables: Set = [
     "Apus", "ApusProtobuf", "ApusServices", "ApusSubscriptions", "ArgumentParser", "ConcurrentMap", "EchoV1",
-    "Foundation",
-    "Logging", "ServiceLifecycle", "SwiftProtobuf",
+    "Foundation", "Glibc", "Logging", "ServiceLifecycle", "SwiftProtobuf",
 ]
 
 private let importsOfAll: Set = ["Synchronization"]

@@ -13,7 +13,7 @@ struct RuleTests {
         arguments: [
             ("ApusBase", "import ApusTransport"), ("ApusBase", "import Foundation"), ("Apus", "import Foundation"),
             ("ApusTransport", "import FoundationEssentials"), ("ApusTransport", "import struct Foundation.Date"),
-            ("ApusTransport", "internal import Glibc"), ("ApusBase", "import Logging"),
+            ("Apus", "internal import Glibc"), ("ApusBase", "import Logging"),
             ("Apus", "internal import CLinux"),
             ("ApusTransport", "@preconcurrency import ServiceLifecycle"), ("Apus", "import SwiftProtobuf"),
             ("ConcurrentMap", "import ApusBase"), ("apus-echo", "import ApusTransport"), ("Apus", "import DequeModule"),

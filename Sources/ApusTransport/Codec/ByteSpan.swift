@@ -25,7 +25,8 @@ extension Span<UInt8> {
         }
     }
 
-    /// Whether `count` bytes from `offset` equal those of `other` from `start`; the caller has checked that they are there.
+    /// Whether `count` bytes from `offset` equal those of `other` from `start`; the caller has checked that they are
+    /// there.
     @inline(__always)
     func elementsEqual(_ other: UnsafeRawBufferPointer, from start: Int, offset: Int, count: Int) -> Bool {
         // SAFETY: both are valid for the call, and the caller checked the ranges.

@@ -2,9 +2,9 @@ internal import ApusBase
 
 /// The head of a request while its fields come in: what gRPC needs of it, without a String and mostly without a copy.
 ///
-/// The calls of one client mostly differ in nothing but their messages, so path, authority and metadata are held against
-/// those of the head before, and copied only where they differ. One per session, because the fields of two heads never
-/// mix on a connection (RFC 9113 §6.2).
+/// The calls of one client mostly differ in nothing but their messages, so path, authority and metadata are held
+/// against those of the head before, and copied only where they differ. One per session, because the fields of two
+/// heads never mix on a connection (RFC 9113 §6.2).
 struct RequestHead {
     // MARK: Of this head
 
@@ -215,7 +215,8 @@ extension Metadata {
         from start: Int,
         count: Int
     ) -> Bool {
-        // SAFETY: the spans are valid for the call; lengths are checked against what is there before anything is compared.
+        // SAFETY: the spans are valid for the call; lengths are checked against what is there before anything is
+        // compared.
         unsafe packed.withUnsafeBytes { packed in
             let header = Self.entryHeaderBytes
             guard position + header + name.count + count <= packed.count else { return false }

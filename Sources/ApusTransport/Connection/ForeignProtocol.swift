@@ -14,7 +14,8 @@ struct ForeignProtocol {
         let bytes = unsafe [UInt8](firstBytes.prefix(64))
         if bytes.starts(with: "PRI * HTTP/2.0".utf8) { return nil }
         let firstLine = bytes.prefix { $0 != 0x0D && $0 != 0x0A }
-        if firstLine.contains(subsequence: " HTTP/1.") || Self.methods.contains(where: { bytes.starts(with: $0.utf8) }) {
+        if firstLine.contains(subsequence: " HTTP/1.") || Self.methods.contains(where: { bytes.starts(with: $0.utf8) })
+        {
             description = "the peer speaks HTTP/1: \"\(String(decoding: firstLine, as: UTF8.self))\""
             answer = Array(Self.http1Answer.utf8)
         } else if bytes.starts(with: [0x16, 0x03]) {
@@ -28,7 +29,9 @@ struct ForeignProtocol {
         }
     }
 
-    private static let methods = ["GET ", "POST ", "HEAD ", "PUT ", "DELETE ", "OPTIONS ", "PATCH ", "CONNECT ", "TRACE "]
+    private static let methods = [
+        "GET ", "POST ", "HEAD ", "PUT ", "DELETE ", "OPTIONS ", "PATCH ", "CONNECT ", "TRACE ",
+    ]
 }
 
 extension ArraySlice where Element == UInt8 {

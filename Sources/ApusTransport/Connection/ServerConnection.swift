@@ -13,8 +13,8 @@ final class ServerConnection {
     private enum Phase {
         /// Bytes flow.
         case open
-        /// Everything was sent and our direction is closed; what the peer still sends is dropped, because closing a socket
-        /// with unread bytes would make the kernel drop what we sent as well.
+        /// Everything was sent and our direction is closed; what the peer still sends is dropped, because closing a
+        /// socket with unread bytes would make the kernel drop what we sent as well.
         case lingering
         case closed
     }
@@ -70,8 +70,8 @@ final class ServerConnection {
         registration = try loop.register(descriptor, interest: interest, handler: self)
         session.carrier = self
         shard.add(self)
-        // Our SETTINGS go out with the answer to the peer's first bytes: it speaks first (RFC 9113 §3.4), and a peer that
-        // does not speak HTTP/2 can then be told in its own terms.
+        // Our SETTINGS go out with the answer to the peer's first bytes: it speaks first (RFC 9113 §3.4), and a peer
+        // that does not speak HTTP/2 can then be told in its own terms.
         setAlarm(.handshake, shard.limits.handshakeTimeout)
     }
 

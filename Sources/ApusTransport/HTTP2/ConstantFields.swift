@@ -3,7 +3,8 @@ internal import CNghttp2
 /// Header fields that every call sends, laid out once for nghttp2.
 @safe
 struct ConstantFields: @unchecked Sendable {
-    // SAFETY: allocated once for each constant below, never written afterwards and never freed, so any thread may read it.
+    // SAFETY: allocated once for each constant below, never written afterwards and never freed, so any thread may read
+    // it.
     let start: UnsafePointer<nghttp2_nv>
 
     /// `:status: 200`, `content-type: application/grpc`.

@@ -3,8 +3,8 @@ internal import Glibc
 
 /// The memory of the nghttp2 sessions of one loop: free lists of small blocks in front of malloc.
 ///
-/// nghttp2 allocates seven times for a small call. All sessions of a loop share these lists, so that a freed block of one
-/// call is the next call's, without a lock and without a search; it takes a tenth of nghttp2's instructions away.
+/// nghttp2 allocates seven times for a small call. All sessions of a loop share these lists, so that a freed block of
+/// one call is the next call's, without a lock and without a search; it takes a tenth of nghttp2's instructions away.
 ///
 /// Confined to its loop. It must outlive its sessions, which hold it for that reason.
 @safe
@@ -32,8 +32,9 @@ final class HTTP2Memory {
         var count: Int32 = 0
     }
 
-    // SAFETY: `lists` has `classCount` elements from `init` to `deinit`. A block is on a list or in nghttp2's hands, never
-    // both; its header is ours, in front of the address that nghttp2 knows. `self` outlives every session that calls back.
+    // SAFETY: `lists` has `classCount` elements from `init` to `deinit`. A block is on a list or in nghttp2's hands,
+    // never both; its header is ours, in front of the address that nghttp2 knows. `self` outlives every session that
+    // calls back.
     private let lists: UnsafeMutablePointer<FreeList>
 
     init() {

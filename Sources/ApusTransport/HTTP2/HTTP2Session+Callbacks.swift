@@ -13,7 +13,8 @@ enum HTTP2Callbacks {
     private static let flagEndStream: UInt8 = 1
     private static let flagAck: UInt8 = 1
 
-    /// From this size on a DATA frame's payload is copied once, into the output, and not by way of nghttp2's own buffer.
+    /// From this size on a DATA frame's payload is copied once, into the output, and not by way of nghttp2's own
+    /// buffer.
     private static let directCopyBytesMin = 1024
 
     @inline(__always)
@@ -170,7 +171,9 @@ enum HTTP2Callbacks {
     fileprivate static func makeCallbacks() -> OpaquePointer? {
         // SAFETY: `callbacks` is set by a successful call alone.
         var callbacks: OpaquePointer?
-        guard unsafe nghttp2_session_callbacks_new(&callbacks) == 0, let callbacks = unsafe callbacks else { return nil }
+        guard unsafe nghttp2_session_callbacks_new(&callbacks) == 0, let callbacks = unsafe callbacks else {
+            return nil
+        }
         unsafe nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, onBeginHeaders)
         unsafe nghttp2_session_callbacks_set_on_header_callback2(callbacks, onHeader)
         unsafe nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks, onInvalidHeader)
@@ -188,8 +191,8 @@ enum HTTP2Callbacks {
 extension HTTP2Session {
     /// A session of nghttp2 with our callbacks and options, or `nil` when memory is out.
     static func open(role: Role, memory: HTTP2Memory, owner: UnsafeMutableRawPointer) -> OpaquePointer? {
-        // SAFETY: nghttp2 copies callbacks, options and functions; `owner` is the session object, which holds `memory`, see
-        // its comment.
+        // SAFETY: nghttp2 copies callbacks, options and functions; `owner` is the session object, which holds `memory`,
+        // see its comment.
         guard let callbacks = unsafe HTTP2Callbacks.makeCallbacks() else { return nil }
         defer { unsafe nghttp2_session_callbacks_del(callbacks) }
         var options: OpaquePointer?

@@ -1,31 +1,5 @@
 internal import ApusBase
 internal import CNghttp2
-internal import Glibc
-
-/// What the owner of a session keeps for a stream; the session hands it back with each of the stream's events.
-@safe
-struct StreamContext {
-    let pointer: UnsafeMutableRawPointer
-
-    init(_ pointer: UnsafeMutableRawPointer) { unsafe self.pointer = pointer }
-}
-
-/// What a stream has to send next.
-struct DataPlan {
-    enum Ending {
-        /// More may follow at once.
-        case more
-        /// Nothing is there now; ``HTTP2Session/resumeData(_:)`` says when there is.
-        case later
-        /// The last DATA frame, after which trailers go out.
-        case trailers
-        /// The last DATA frame ends the stream.
-        case stream
-    }
-
-    var bytes: Int
-    var ending: Ending
-}
 
 /// One end of an HTTP/2 connection: takes the bytes of the peer, gives the bytes for the peer, and does no I/O.
 ///
@@ -39,9 +13,9 @@ struct DataPlan {
 class HTTP2Session {
     enum Role { case server, client }
 
-    // SAFETY: both pointers are made in `init`, belong to this object, and are freed by `close()`, which nils them. nghttp2
-    // calls back only inside calls that this object makes on them, so `self` is alive whenever a callback runs.
-    private var session: OpaquePointer?
+    // SAFETY: both pointers are made in `init`, belong to this object, and are freed by `close()`, which nils them.
+    // nghttp2 calls back only inside calls that this object makes on them, so `self` is alive whenever a callback runs.
+    private(set) var session: OpaquePointer?
 
     /// Where ``produce(into:)`` is writing.
     private var output = unsafe UnsafeMutableRawBufferPointer(start: nil, count: 0)
@@ -104,8 +78,8 @@ class HTTP2Session {
     func fieldChanged(value: Span<UInt8>, oldValueBytes: Int) {}
     /// A field with a byte that HTTP/2 forbids in names or values (RFC 9113 §8.2.1). The stream is reset.
     func invalidFieldReceived(_ stream: StreamContext) {}
-    /// A head is whole and well-formed HTTP/2. Its fields were received since ``fieldsBegan()``, or are those of the last
-    /// head.
+    /// A head is whole and well-formed HTTP/2. Its fields were received since ``fieldsBegan()``, or are those of the
+    /// last head.
     func headReceived(_ stream: StreamContext, endStream: Bool) {}
     /// A second block of header fields, which ends the stream.
     func trailersReceived(_ stream: StreamContext) {}
@@ -135,7 +109,8 @@ class HTTP2Session {
 extension HTTP2Session {
     /// Reads what the peer sent.
     ///
-    /// - Returns: `nil`, or why the connection has to be closed; what explains it to the peer (GOAWAY) may be waiting in
+    /// - Returns: `nil`, or why the connection has to be closed; what explains it to the peer (GOAWAY) may be waiting
+    /// in
     ///   ``produce(into:)``.
     final func receive(_ bytes: UnsafeRawBufferPointer) -> String? {
         // SAFETY: `bytes` is the caller's for the length of this call; nghttp2 keeps nothing of it.
@@ -162,8 +137,8 @@ extension HTTP2Session {
     /// - Returns: the bytes written; as long as less than ``frameBytesMax`` is left free there may be more to come.
     ///   `nil` when the session cannot go on.
     final func produce(into buffer: UnsafeMutableRawBufferPointer) -> Int? {
-        // SAFETY: `output` is set for the length of this call alone, in which `buffer` is valid. What nghttp2 hands out is
-        // valid until the next call on the session, and is copied before that.
+        // SAFETY: `output` is set for the length of this call alone, in which `buffer` is valid. What nghttp2 hands out
+        // is valid until the next call on the session, and is copied before that.
         guard let session = unsafe session else { return nil }
         unsafe output = buffer
         outputBytes = 0
@@ -201,157 +176,6 @@ extension HTTP2Session {
     }
 }
 
-// MARK: - What the owner asks for
-
-extension HTTP2Session {
-    /// Sends the head of a response; its body comes from ``planData(_:bytesMax:)``.
-    final func submitResponse(_ streamID: Int32, _ stream: StreamContext, head: borrowing HeaderFields) {
-        // SAFETY: see `session`; the context is the owner's and lives until `streamClosed`.
-        guard let session = unsafe session else { return }
-        var body = unsafe nghttp2_data_provider(
-            source: nghttp2_data_source(ptr: stream.pointer),
-            read_callback: HTTP2Callbacks.readData
-        )
-        unsafe head.withNameValues { fields, count in
-            _ = unsafe nghttp2_submit_response(session, streamID, fields, count, &body)
-        }
-    }
-
-    /// Sends the head of every ordinary response: status 200 and the content type of gRPC.
-    final func submitUsualResponse(_ streamID: Int32, _ stream: StreamContext) {
-        // SAFETY: see `submitResponse`; the fields are constants that are never freed.
-        guard let session = unsafe session else { return }
-        var body = unsafe nghttp2_data_provider(
-            source: nghttp2_data_source(ptr: stream.pointer),
-            read_callback: HTTP2Callbacks.readData
-        )
-        _ = unsafe nghttp2_submit_response(session, streamID, ConstantFields.responseHead.start, 2, &body)
-    }
-
-    /// Sends a response that is a head and nothing else.
-    final func submitResponseWithoutBody(_ streamID: Int32, head: borrowing HeaderFields) {
-        // SAFETY: see `session`.
-        guard let session = unsafe session else { return }
-        unsafe head.withNameValues { fields, count in
-            _ = unsafe nghttp2_submit_response(session, streamID, fields, count, nil)
-        }
-    }
-
-    /// Sends trailers, which end the stream; called from ``trailersWanted(_:)``.
-    final func submitTrailers(_ streamID: Int32, _ fields: borrowing HeaderFields) {
-        // SAFETY: see `session`.
-        guard let session = unsafe session else { return }
-        unsafe fields.withNameValues { fields, count in
-            _ = unsafe nghttp2_submit_trailer(session, streamID, fields, count)
-        }
-    }
-
-    /// Sends the trailers of a call that succeeded: `grpc-status: 0`.
-    final func submitUsualTrailers(_ streamID: Int32) {
-        // SAFETY: see `session`; the field is a constant that is never freed.
-        guard let session = unsafe session else { return }
-        _ = unsafe nghttp2_submit_trailer(session, streamID, ConstantFields.trailers.start, 1)
-    }
-
-    /// There is data again for a stream whose plan said "later".
-    final func resumeData(_ streamID: Int32) {
-        // SAFETY: see `session`.
-        guard let session = unsafe session else { return }
-        _ = unsafe nghttp2_session_resume_data(session, streamID)
-    }
-
-    /// Ends a stream at once, ahead of what it has queued. Harmless when it is gone.
-    final func reset(_ streamID: Int32, _ code: HTTP2ErrorCode) {
-        // SAFETY: see `session`.
-        guard let session = unsafe session else { return }
-        _ = unsafe nghttp2_submit_rst_stream(session, UInt8(NGHTTP2_FLAG_NONE.rawValue), streamID, code.rawValue)
-    }
-
-    /// Gives a stream the same share as every other, whatever its peer asked for (RFC 9218): urgency 3, incremental.
-    ///
-    /// Without it nghttp2 sends one stream of a connection to its end before the next.
-    final func shareFairly(_ streamID: Int32) {
-        // SAFETY: see `session`; the structure is read during the call.
-        guard let session = unsafe session else { return }
-        var priority = nghttp2_extpri(urgency: 3, inc: 1)
-        _ = unsafe nghttp2_session_change_extpri_stream_priority(session, streamID, &priority, 1)
-    }
-
-    /// The application took `bytes` of a stream: the peer may send as many more.
-    final func creditStream(_ streamID: Int32, bytes: Int) {
-        // SAFETY: see `session`.
-        guard let session = unsafe session, bytes > 0 else { return }
-        _ = unsafe nghttp2_session_consume_stream(session, streamID, bytes)
-    }
-
-    /// Tells the peer that the connection is about to close, while streams that it begins meanwhile are still served
-    /// (RFC 9113 §6.8): GOAWAY with the highest id.
-    final func announceShutdown() {
-        // SAFETY: see `session`.
-        guard let session = unsafe session else { return }
-        _ = unsafe nghttp2_submit_shutdown_notice(session)
-    }
-
-    /// Refuses streams after the last one seen: the second GOAWAY. The session is finished when the streams are.
-    final func refuseNewStreams(_ code: HTTP2ErrorCode = .noError, debugData: String = "") {
-        // SAFETY: see `session`; nghttp2 copies the debug data.
-        guard let session = unsafe session else { return }
-        let last = unsafe nghttp2_session_get_last_proc_stream_id(session)
-        let data = Array(debugData.utf8)
-        _ = unsafe data.withUnsafeBufferPointer { data in
-            unsafe nghttp2_submit_goaway(
-                session,
-                UInt8(NGHTTP2_FLAG_NONE.rawValue),
-                last,
-                code.rawValue,
-                data.baseAddress,
-                data.count
-            )
-        }
-    }
-
-    /// Ends the connection: GOAWAY goes out, and nothing after it is read or sent.
-    final func terminate(_ code: HTTP2ErrorCode) {
-        // SAFETY: see `session`.
-        guard let session = unsafe session else { return }
-        _ = unsafe nghttp2_session_terminate_session(session, code.rawValue)
-    }
-
-    final func submitPing() {
-        // SAFETY: see `session`.
-        guard let session = unsafe session else { return }
-        _ = unsafe nghttp2_submit_ping(session, UInt8(NGHTTP2_FLAG_NONE.rawValue), nil)
-    }
-
-    /// The largest header list that the peer takes (RFC 9113 §6.5.2), or `nil` when it did not say.
-    final var peerMaxHeaderListBytes: Int? {
-        // SAFETY: see `session`.
-        guard let session = unsafe session else { return nil }
-        let value = unsafe nghttp2_session_get_remote_settings(session, NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE)
-        return value == UInt32.max ? nil : Int(value)
-    }
-
-    private final func submitInitialSettings() {
-        // SAFETY: see `session`; the entries are read during the call.
-        guard let session = unsafe session else { return }
-        func entry(_ id: nghttp2_settings_id, _ value: UInt32) -> nghttp2_settings_entry {
-            nghttp2_settings_entry(settings_id: Int32(id.rawValue), value: value)
-        }
-        let entries = [
-            entry(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, settings.maxConcurrentStreams),
-            entry(NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, UInt32(clamping: settings.streamWindowBytes)),
-            entry(NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, UInt32(clamping: settings.maxHeaderListBytes)),
-            entry(NGHTTP2_SETTINGS_ENABLE_PUSH, 0),
-            entry(NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1),
-        ]
-        let none = UInt8(NGHTTP2_FLAG_NONE.rawValue)
-        _ = unsafe entries.withUnsafeBufferPointer { entries in
-            unsafe nghttp2_submit_settings(session, none, entries.baseAddress, entries.count)
-        }
-        _ = unsafe nghttp2_session_set_local_window_size(session, none, 0, settings.connectionWindowBytes)
-    }
-}
-
 // MARK: - From the callbacks
 
 extension HTTP2Session {
@@ -371,6 +195,7 @@ extension HTTP2Session {
 
     /// A block of header fields begins: the head of a request, or trailers, whose fields nobody reads.
     final func headBegan(_ streamID: Int32, isRequest: Bool) {
+        // SAFETY: see `context(of:)`.
         // The last head broke off: what is remembered of it is no head.
         if isReadingHead { recentHead.value.removeAll() }
         isReadingHead = false
@@ -420,6 +245,7 @@ extension HTTP2Session {
     @inline(__always)
     final func closed(_ streamID: Int32, _ code: UInt32) {
         guard let stream = context(of: streamID) else { return }
+        // SAFETY: an address is forgotten.
         recentStreamID = 0
         unsafe recentContext = nil
         streamClosed(stream, HTTP2ErrorCode(rawValue: code))
@@ -437,7 +263,9 @@ extension HTTP2Session {
     /// - Returns: `false` when there is no room for it now.
     final func writeData(_ stream: StreamContext, frameHeader: UnsafePointer<UInt8>, bytes: Int) -> Bool {
         // SAFETY: `output` is set by `produce`, inside which nghttp2 calls this; the room is checked first.
-        guard unsafe output.count - outputBytes >= 9 + bytes, let start = unsafe output.baseAddress else { return false }
+        guard unsafe output.count - outputBytes >= 9 + bytes, let start = unsafe output.baseAddress else {
+            return false
+        }
         unsafe (start + outputBytes).copyMemory(from: frameHeader, byteCount: 9)
         unsafe copyData(stream, into: UnsafeMutableRawBufferPointer(start: start + outputBytes + 9, count: bytes))
         outputBytes += 9 + bytes

@@ -58,8 +58,9 @@ struct HeaderFields {
 
     /// Calls `body` with the fields as nghttp2 wants them; they are valid during the call alone.
     func withNameValues<Result>(_ body: (UnsafePointer<nghttp2_nv>, Int) -> Result) -> Result {
-        // SAFETY: `arena` is held by `self` and not changed during the call; StaticStrings are never freed; the temporary
-        // array is initialised whole before `body` sees it and nghttp2_nv is trivial, so nothing is deinitialised.
+        // SAFETY: `arena` is held by `self` and not changed during the call; StaticStrings are never freed; the
+        // temporary array is initialised whole before `body` sees it and nghttp2_nv is trivial, so nothing is
+        // deinitialised.
         unsafe arena.withUnsafeBufferPointer { arena in
             unsafe withUnsafeTemporaryAllocation(of: nghttp2_nv.self, capacity: max(fields.count, 1)) { list in
                 for (index, field) in fields.enumerated() {
@@ -79,7 +80,9 @@ struct HeaderFields {
                         )
                     )
                 }
-                guard let start = list.baseAddress else { preconditionFailure("a capacity of at least 1 has an address") }
+                guard let start = list.baseAddress else {
+                    preconditionFailure("a capacity of at least 1 has an address")
+                }
                 return unsafe body(UnsafePointer(start), fields.count)
             }
         }

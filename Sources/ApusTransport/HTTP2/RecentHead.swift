@@ -2,9 +2,9 @@ internal import CNghttp2
 
 /// The fields of the last head on a connection, to recognise the next one by.
 ///
-/// The calls of one client mostly have the same head, and HPACK sends a field that repeats as an index into a table, for
-/// which nghttp2 hands out the same counted buffer each time. So a field is known by two addresses, and a head that repeats
-/// costs no look at its bytes at all.
+/// The calls of one client mostly have the same head, and HPACK sends a field that repeats as an index into a table,
+/// for which nghttp2 hands out the same counted buffer each time. So a field is known by two addresses, and a head that
+/// repeats costs no look at its bytes at all.
 @safe
 struct RecentHead {
     private struct Field {
@@ -12,8 +12,8 @@ struct RecentHead {
         let value: CountedBytes
     }
 
-    // SAFETY: `fields` has room for `capacity` and those up to `end` are initialised; `expected` points at one of them or one
-    // past the last. They are trivial values. The owner calls `destroy` last of all.
+    // SAFETY: `fields` has room for `capacity` and those up to `end` are initialised; `expected` points at one of them
+    // or one past the last. They are trivial values. The owner calls `destroy` last of all.
     private let fields: UnsafeMutablePointer<Field>
     private let capacity: Int
     /// The field that the head under way has to bring next to be the same as the last.

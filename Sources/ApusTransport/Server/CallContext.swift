@@ -4,8 +4,8 @@ public import ApusBase
 ///
 /// Thread-safe. None of it blocks or suspends. It may be kept after the handler returned, and then has no effect.
 ///
-/// It stands here and not in `Apus`, because every handler is called with it: across modules that would be one more frame for
-/// each call.
+/// It stands here and not in `Apus`, because every handler is called with it: across modules that would be one more
+/// frame for each call.
 public struct CallContext: Sendable {
     let call: ServerCall
 
@@ -58,6 +58,9 @@ public struct CallContext: Sendable {
 
     @usableFromInline
     package func nextMessage() async throws(RPCError) -> [UInt8]? { try await call.nextMessage() }
+
+    /// Queues a message, and waits while the queue is full.
+    package func write(_ message: [UInt8]) async throws(RPCError) { try await call.write(message) }
 
     /// Queues a message, and says whether more may follow at once; when not, ``finishWriting(_:)`` waits.
     @usableFromInline

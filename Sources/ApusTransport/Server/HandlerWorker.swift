@@ -2,13 +2,14 @@ internal import ApusEventLoop
 
 /// A task that waits on a loop for calls to handle, one after another.
 ///
-/// To resume a task that waits costs a quarter of making one, so asynchronous handlers run in tasks that are kept; and a
-/// worker that is awake takes every call that is ready, so that handlers which never suspend share one resumption. When a
-/// handler suspends, the calls behind it go to the next worker (``ServerShard/dispatch()``).
+/// To resume a task that waits costs a quarter of making one, so asynchronous handlers run in tasks that are kept; and
+/// a worker that is awake takes every call that is ready, so that handlers which never suspend share one resumption.
+/// When a handler suspends, the calls behind it go to the next worker (``ServerShard/dispatch()``).
 ///
-/// A task that was cancelled stays cancelled, so such a worker is thrown away; and because a worker runs no code of a second
-/// call before the loop has seen the first one's end, a late cancel cannot hit the wrong one. Task-local values and priority
-/// do not leak from call to call: the task is detached and sets none, and what a handler binds ends with its scope.
+/// A task that was cancelled stays cancelled, so such a worker is thrown away; and because a worker runs no code of a
+/// second call before the loop has seen the first one's end, a late cancel cannot hit the wrong one. Task-local values
+/// and priority do not leak from call to call: the task is detached and sets none, and what a handler binds ends with
+/// its scope.
 ///
 /// Sendable, because all of it is confined to the shard's loop.
 final class HandlerWorker: @unchecked Sendable {

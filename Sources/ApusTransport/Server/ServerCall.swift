@@ -4,17 +4,17 @@ internal import Synchronization
 
 /// A call as its handler holds it: what came with the request, and the two directions of messages.
 ///
-/// A handler may use it from any thread and keep it after the call has ended. What the loop keeps of a call is confined to
-/// the loop: a caller that is on it reaches it directly, any other by way of the loop's queue.
+/// A handler may use it from any thread and keep it after the call has ended. What the loop keeps of a call is confined
+/// to the loop: a caller that is on it reaches it directly, any other by way of the loop's queue.
 @safe
 package final class ServerCall: @unchecked Sendable {
-    // Sendable, because: `hot` is touched on the loop alone, but for what `begin` sets, which is not written while a handler
-    // can see it (a call object is used again only when nobody else holds it); the rest is atomic or locked.
+    // Sendable, because: `hot` is touched on the loop alone, but for what `begin` sets, which is not written while a
+    // handler can see it (a call object is used again only when nobody else holds it); the rest is atomic or locked.
 
     package let shard: ServerShard
-    private let hot: Confined<Hot>
+    let hot: Confined<Hot>
 
-    private struct Hot {
+    struct Hot {
         // What the handler reads.
         var method: ServedMethodRef
         var metadata = Metadata()
@@ -38,10 +38,10 @@ package final class ServerCall: @unchecked Sendable {
 
     // MARK: From any thread
 
-    private let over = Atomic<Bool>(false)
-    private let sendQueueIsFull = Atomic<Bool>(false)
-    private let bytesUnderWay = Atomic<Int>(0)
-    private let prefetched = Lock(MessageQueue())
+    let over = Atomic<Bool>(false)
+    let sendQueueIsFull = Atomic<Bool>(false)
+    let bytesUnderWay = Atomic<Int>(0)
+    let prefetched = Lock(MessageQueue())
     private let hasResponseMetadata = Atomic<Bool>(false)
     private let responseMetadata = Lock(ResponseMetadata())
 
@@ -197,272 +197,11 @@ extension ServerCall {
     }
 }
 
-// MARK: - Reading requests
-
-extension ServerCall {
-    /// The next request message, if it is there and the caller on the loop.
-    @inline(__always)
-    func messageNow() -> [UInt8]? {
-        guard loop.isCurrent, hot.value.endError == nil, let stream = hot.value.stream,
-            let message = stream.value.inbound.popFirst()
-        else { return nil }
-        hot.value.session?.messageTaken(stream, bytes: message.count)
-        return message
-    }
-
-    /// The next request message; `nil` after the last one.
-    ///
-    /// - Throws: the call's end, when it came before the client's; `CANCELLED` when the task was cancelled.
-    package func nextMessage() async throws(RPCError) -> [UInt8]? {
-        // `messageNow` comes first in the usual case, and needs no asynchronous frame.
-        while loop.isCurrent {
-            switch takeMessage() {
-            case .message(let message): return message
-            case .end: return nil
-            case .failed(let error): throw error
-            case .nothingYet: try await waitToRead()
-            }
-        }
-        return try await nextMessageElsewhere()
-    }
-
-    enum Taken {
-        case message([UInt8])
-        case nothingYet
-        case end
-        case failed(RPCError)
-    }
-
-    /// On the loop.
-    func takeMessage() -> Taken {
-        if let endError = hot.value.endError { return .failed(endError) }
-        guard let stream, let session else { return .end }
-        if let message = stream.value.inbound.popFirst() {
-            session.messageTaken(stream, bytes: message.count)
-            return .message(message)
-        }
-        return stream.value.state.acceptsData ? .nothingYet : .end
-    }
-
-    private func waitToRead() async throws(RPCError) {
-        guard case .none = hot.value.reader else {
-            throw RPCError(code: .internal, message: "two tasks read the requests of \(method.descriptor) at once")
-        }
-        if Task.isCancelled { throw cancelled }
-        if let stream { session?.readerWaits(stream) }
-        // Only the loop cancels the handler's own task, and wakes the hot.value.reader when it does; any other task may be cancelled
-        // by the application at any time, and needs the (costlier) handler.
-        if let worker, worker.isRunning(on: loop) {
-            await Suspension.wait { hot.value.reader = .onLoop($0) }
-        } else {
-            await withTaskCancellationHandler {
-                await Suspension.wait { hot.value.reader = .onLoop($0) }
-            } onCancel: {
-                loop.execute { self.wakeReader() }
-            }
-        }
-    }
-
-    private func nextMessageElsewhere() async throws(RPCError) -> [UInt8]? {
-        if let message = prefetched.withLock({ $0.popFirst() }) { return message }
-        if Task.isCancelled { throw cancelled }
-        let batch = await withTaskCancellationHandler {
-            await Suspension<Batch>.wait { continuation in
-                let queued = loop.execute { self.giveBatch(to: continuation) }
-                if !queued { continuation.resume(returning: .failed(self.loopStopped)) }
-            }
-        } onCancel: {
-            loop.execute { self.cancelReader() }
-        }
-        switch batch {
-        case .end: return nil
-        case .failed(let error): throw error
-        case .messages(let messages):
-            return prefetched.withLock {
-                $0 = messages
-                return $0.popFirst()
-            }
-        }
-    }
-
-    /// On the loop.
-    private func giveBatch(to continuation: Suspension<Batch>) {
-        hot.value.isReadElsewhere = true
-        guard case .none = hot.value.reader else {
-            let message = "two tasks read the requests of \(method.descriptor) at once"
-            continuation.resume(returning: .failed(RPCError(code: .internal, message: message)))
-            return
-        }
-        hot.value.reader = .elsewhere(continuation)
-        if let stream, hot.value.endError == nil, stream.value.inbound.isEmpty, stream.value.state.acceptsData {
-            session?.readerWaits(stream)
-        } else {
-            wakeReader()
-        }
-    }
-
-    /// On the loop: there is something to take, or the call ended.
-    func wakeReader() {
-        let waiting = hot.value.reader
-        hot.value.reader = .none
-        switch waiting {
-        case .none: break
-        case .onLoop(let continuation): continuation.resume()
-        case .elsewhere(let continuation): continuation.resume(returning: takeBatch())
-        }
-    }
-
-    /// On the loop: the task that waits elsewhere was cancelled.
-    private func cancelReader() {
-        guard case .elsewhere(let continuation) = hot.value.reader else { return }
-        hot.value.reader = .none
-        continuation.resume(returning: .failed(cancelled))
-    }
-
-    private func takeBatch() -> Batch {
-        var batch = MessageQueue()
-        while true {
-            switch takeMessage() {
-            case .message(let message): batch.append(message)
-            case .nothingYet: return .messages(batch)
-            case .end: return batch.isEmpty ? .end : .messages(batch)
-            case .failed(let error): return .failed(error)
-            }
-        }
-    }
-
-    private var cancelled: RPCError {
-        RPCError(code: .cancelled, message: "the task that reads or writes this call was cancelled")
-    }
-
-    private var loopStopped: RPCError {
-        RPCError(code: .unavailable, message: "the event loop of this call has stopped")
-    }
-}
-
-// MARK: - Writing responses
-
-extension ServerCall {
-    /// Queues a response message, and waits while more is queued than the server's high-water mark.
-    ///
-    /// - Throws: `RESOURCE_EXHAUSTED` when the message is too large; the call's end when it came before; `CANCELLED` when
-    ///   the task was cancelled.
-    package func write(_ message: [UInt8]) async throws(RPCError) {
-        try await finishWriting(message, try writeNow(message))
-    }
-
-    func finishWriting(_ message: [UInt8], _ result: WriteResult) async throws(RPCError) {
-        switch result {
-        case .queued: return
-        case .queueIsFull: try await waitForRoom()
-        case .isElsewhere: try await writeElsewhere(message)
-        }
-    }
-
-    /// Queues a message if the caller is on the loop.
-    @inline(__always)
-    func writeNow(_ message: [UInt8]) throws(RPCError) -> WriteResult {
-        let maxBytes = withMethod { $0.maxResponseBytes }
-        guard message.count <= maxBytes else { throw Self.tooLarge(message.count, method) }
-        guard loop.isCurrent else { return .isElsewhere }
-        try send(message)
-        return sendQueueIsFull.load(ordering: .relaxed) ? .queueIsFull : .queued
-    }
-
-    /// Waits on the loop until the peer has taken enough.
-    func waitForRoom() async throws(RPCError) {
-        while sendQueueIsFull.load(ordering: .relaxed) {
-            if Task.isCancelled { throw hot.value.endError ?? cancelled }
-            if loop.isCurrent, let worker, worker.isRunning(on: loop) {
-                await Suspension.wait { hot.value.writers.append($0) }
-            } else {
-                await waitToWriteElsewhere()
-            }
-            if isOver { throw hot.value.endError ?? cancelled }
-        }
-    }
-
-    static func tooLarge(_ bytes: Int, _ method: ServedMethod) -> RPCError {
-        RPCError(
-            code: .resourceExhausted,
-            message: "a response of \(bytes) bytes is over the limit of \(method.maxResponseBytes) of \(method.descriptor)"
-        )
-    }
-
-    private func writeElsewhere(_ message: [UInt8]) async throws(RPCError) {
-        if isOver { throw await endErrorElsewhere() }
-        if Task.isCancelled { throw cancelled }
-        let bytes = message.count + MessageDeframer.prefixBytes
-        let underWay = bytesUnderWay.add(bytes, ordering: .relaxed).newValue
-        let queued = loop.execute {
-            self.bytesUnderWay.subtract(bytes, ordering: .relaxed)
-            // The writer learns of the call's end at its next write.
-            try? self.send(message)
-        }
-        guard queued else { throw loopStopped }
-        let limit = shard.limits.sendQueueBytesHigh
-        if underWay > limit || sendQueueIsFull.load(ordering: .acquiring) {
-            await waitToWriteElsewhere()
-            if isOver { throw await endErrorElsewhere() }
-            if Task.isCancelled { throw cancelled }
-        }
-    }
-
-    private func waitToWriteElsewhere() async {
-        await withTaskCancellationHandler {
-            await Suspension<Void>.wait { continuation in
-                let queued = loop.execute {
-                    let isFull = self.sendQueueIsFull.load(ordering: .relaxed)
-                    if isFull, self.hot.value.endError == nil {
-                        self.hot.value.writers.append(continuation)
-                    } else {
-                        continuation.resume()
-                    }
-                }
-                if !queued { continuation.resume() }
-            }
-        } onCancel: {
-            loop.execute { self.wakeWriters() }
-        }
-    }
-
-    private func endErrorElsewhere() async -> RPCError {
-        await Suspension<RPCError>.wait { continuation in
-            let queued = loop.execute { continuation.resume(returning: self.hot.value.endError ?? self.cancelled) }
-            if !queued { continuation.resume(returning: loopStopped) }
-        }
-    }
-
-    /// On the loop.
-    private func send(_ message: [UInt8]) throws(RPCError) {
-        if let endError = hot.value.endError { throw endError }
-        guard let stream, let session else {
-            throw RPCError(code: .internal, message: "a message was written to \(method.descriptor) after it had ended")
-        }
-        let queuedBytes = try session.send(message, on: stream, self)
-        if queuedBytes > shard.limits.sendQueueBytesHigh { sendQueueIsFull.store(true, ordering: .releasing) }
-    }
-
-    /// On the loop: the queue is `queuedBytes` long after the peer took some of it.
-    @inline(__always)
-    func sendQueueDrained(to queuedBytes: Int) {
-        guard sendQueueIsFull.load(ordering: .relaxed), queuedBytes <= shard.limits.sendQueueBytesLow else { return }
-        sendQueueIsFull.store(false, ordering: .releasing)
-        wakeWriters()
-    }
-
-    private func wakeWriters() {
-        let waiting = hot.value.writers
-        hot.value.writers.removeAll()
-        for continuation in waiting { continuation.resume() }
-    }
-}
-
 // MARK: - The end
 
 extension ServerCall {
-    /// On the loop: the call ended while its handler runs. The handler's task is cancelled, and whatever it waits for in
-    /// this call ends with `error`.
+    /// On the loop: the call ended while its handler runs. The handler's task is cancelled, and whatever it waits for
+    /// in this call ends with `error`.
     func end(_ error: RPCError) {
         guard hot.value.endError == nil else { return }
         hot.value.endError = error
@@ -512,16 +251,6 @@ extension ServerCall {
         guard let session else { return }
         session.handlerEnded(self, completion)
     }
-}
-
-/// What became of a message that was to be written without waiting.
-@usableFromInline
-package enum WriteResult: Sendable {
-    case queued
-    /// It is queued, and the writer is to wait until the peer has taken some.
-    case queueIsFull
-    /// The caller is not on the loop: nothing was done.
-    case isElsewhere
 }
 
 /// How a handler ended.

@@ -91,8 +91,8 @@ package final class ServerCore: Sendable {
         }
     }
 
-    /// Serves a connected stream socket, such as one end of a socket pair or one that a supervisor passed on. The server
-    /// owns the descriptor from here on, and makes it non-blocking.
+    /// Serves a connected stream socket, such as one end of a socket pair or one that a supervisor passed on. The
+    /// server owns the descriptor from here on, and makes it non-blocking.
     package func adopt(_ descriptor: CInt) throws(SystemError) {
         let remote = try SystemCalls.peerAddress(of: descriptor)
         try SystemCalls.setNonBlocking(descriptor)

@@ -106,8 +106,8 @@ extension ServerSession {
 // MARK: - Deadlines
 
 extension ServerSession: TimerHandler {
-    /// A stream's deadline passed: its handler is cancelled and the stream reset (the client reports DEADLINE_EXCEEDED by
-    /// its own clock).
+    /// A stream's deadline passed: its handler is cancelled and the stream reset (the client reports DEADLINE_EXCEEDED
+    /// by its own clock).
     func timerFired(tag: UInt64) {
         guard let streamID = Int32(exactly: tag), let context = context(of: streamID) else { return }
         let stream = StreamHandle(context)
@@ -140,8 +140,8 @@ extension ServerSession {
         method.with { creditMessageUnderWay(stream, $0) }
     }
 
-    /// A message larger than the stream's window is credited as it comes, when somebody waits for it: else it would wait
-    /// for itself. Over the connection's buffer limit one stream at a time may go on.
+    /// A message larger than the stream's window is credited as it comes, when somebody waits for it: else it would
+    /// wait for itself. Over the connection's buffer limit one stream at a time may go on.
     func creditMessageUnderWay(_ stream: StreamHandle, _ method: ServedMethod) {
         if !method.takesOneRequest {
             guard stream.value.inbound.isEmpty, let call = stream.value.call, call.isWaitingToRead else { return }
@@ -181,7 +181,9 @@ extension ServerSession {
     private func makeRoom(_ bytes: Int, by stream: StreamHandle) {
         hot.value.bufferedBytes -= bytes
         if hot.value.firstInLine == stream { hot.value.firstInLine = nil }
-        while !hot.value.waitingForRoom.isEmpty, hot.value.firstInLine == nil || hot.value.bufferedBytes <= limits.connectionBufferBytes {
+        while !hot.value.waitingForRoom.isEmpty,
+            hot.value.firstInLine == nil || hot.value.bufferedBytes <= limits.connectionBufferBytes
+        {
             let next = hot.value.waitingForRoom.removeFirst()
             next.value.waitsForRoom = false
             if let method = next.value.method { method.with { creditMessageUnderWay(next, $0) } }

@@ -3,7 +3,8 @@ internal import ApusBase
 // Answers: heads, messages, status and trailers.
 
 extension ServerSession {
-    /// From this size on a single answer takes turns with the connection's other streams; smaller ones fit in one frame.
+    /// From this size on a single answer takes turns with the connection's other streams; smaller ones fit in one
+    /// frame.
     private static let fairShareBytesMin = 16 * 1024
 
     /// Answers a call with its one message and the status OK.
@@ -66,7 +67,10 @@ extension ServerSession {
     func send(_ message: [UInt8], on stream: StreamHandle, _ call: ServerCall) throws(RPCError) -> Int {
         if stream.value.state.sendHead() { submitHead(stream, call.takeResponseMetadata()?.initial ?? Metadata()) }
         guard case .sendMessage = stream.value.state.sendMessage() else {
-            throw RPCError(code: .internal, message: "a message was written to \(call.method.descriptor) after it had ended")
+            throw RPCError(
+                code: .internal,
+                message: "a message was written to \(call.method.descriptor) after it had ended"
+            )
         }
         stream.value.outbound.append(message)
         resume(stream)
@@ -177,6 +181,8 @@ extension ServerSession {
         guard !error.metadata.isEmpty else { return }
         var metadataFields = HeaderFields()
         metadataFields.add(error.metadata)
-        if hot.value.fields.listBytes + metadataFields.listBytes <= peerMaxHeaderListBytes ?? .max { hot.value.fields.add(error.metadata) }
+        if hot.value.fields.listBytes + metadataFields.listBytes <= peerMaxHeaderListBytes ?? .max {
+            hot.value.fields.add(error.metadata)
+        }
     }
 }

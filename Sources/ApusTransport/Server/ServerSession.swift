@@ -159,8 +159,8 @@ final class ServerSession: HTTP2Session {
         if isOverLimit {
             forgetHead()
             let message =
-                "the request's header list of \(head.listBytes) bytes and \(head.fieldCount) fields is over the limit of "
-                + "\(settings.maxHeaderListBytes) bytes and \(settings.maxHeaderFields) fields"
+                "the request's header list of \(head.listBytes) bytes and \(head.fieldCount) fields is over the limit "
+                + "of \(settings.maxHeaderListBytes) bytes and \(settings.maxHeaderFields) fields"
             return Rejection(status: "431", error: RPCError(code: .resourceExhausted, message: message))
         }
         if !flags.contains(.isPost) {

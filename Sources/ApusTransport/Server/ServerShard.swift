@@ -97,8 +97,8 @@ package final class ServerShard: @unchecked Sendable {
 
     // MARK: Workers
 
-    /// Wakes a worker for the calls that are ready, and looks again once it has run: when a handler suspended, the calls
-    /// behind it need another worker.
+    /// Wakes a worker for the calls that are ready, and looks again once it has run: when a handler suspended, the
+    /// calls behind it need another worker.
     private func dispatch() {
         guard !hot.value.readyCalls.isEmpty else {
             hot.value.isDispatching = false
@@ -220,8 +220,8 @@ package final class SharedCount: Sendable {
 /// Calls in order, first in, first out.
 @safe
 struct CallQueue {
-    // SAFETY: each element from `start` on owns a reference, which `popFirst` hands over; the owner drains the queue. Plain
-    // references would keep calls that were taken alive until the queue is empty, and so from being used again.
+    // SAFETY: each element from `start` on owns a reference, which `popFirst` hands over; the owner drains the queue.
+    // Plain references would keep calls that were taken alive until the queue is empty, and so from being used again.
     private var calls: [Unmanaged<ServerCall>] = unsafe []
     private var start = 0
 

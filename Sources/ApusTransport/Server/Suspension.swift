@@ -1,8 +1,8 @@
 /// A task that waits to be resumed, exactly once.
 ///
-/// An unsafe continuation: the checked one costs an allocation and a lock for each use. Whoever holds a suspension takes it
-/// out of where it is kept before resuming it, so that it is resumed once; and whoever drops a call or a loop resumes what
-/// waits there, so that it is resumed at all.
+/// An unsafe continuation: the checked one costs an allocation and a lock for each use. Whoever holds a suspension
+/// takes it out of where it is kept before resuming it, so that it is resumed once; and whoever drops a call or a loop
+/// resumes what waits there, so that it is resumed at all.
 @safe
 struct Suspension<Value: Sendable>: Sendable {
     // SAFETY: see the type's comment; the continuation keeps its task alive.

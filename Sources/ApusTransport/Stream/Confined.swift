@@ -1,12 +1,14 @@
 /// A value in memory of its own, which one loop's thread works on.
 ///
-/// Why not plain properties of the class that owns it: each access to a class's property that may span a call is checked
-/// for exclusivity while the program runs, which was a seventh of a request's instructions. Here the compiler checks what
-/// it can see, and confinement to one thread does the rest. The owner calls ``destroy()`` from its `deinit`.
+/// Why not plain properties of the class that owns it: each access to a class's property that may span a call is
+/// checked for exclusivity while the program runs, which was a seventh of a request's instructions. Here the compiler
+/// checks what it can see, and confinement to one thread does the rest. The owner calls ``destroy()`` from its
+/// `deinit`.
 @safe
 struct Confined<Value> {
-    // SAFETY: allocated and initialised in `init`, freed by `destroy`, which the owner calls last of all. No access lasts
-    // beyond the expression that makes it, and none of those calls back into code that makes another to the same field.
+    // SAFETY: allocated and initialised in `init`, freed by `destroy`, which the owner calls last of all. No access
+    // lasts beyond the expression that makes it, and none of those calls back into code that makes another to the same
+    // field.
     private let pointer: UnsafeMutablePointer<Value>
 
     init(_ value: consuming Value) {
