@@ -56,7 +56,8 @@ struct RequestHead {
         metadataMatched = 0
         if !contentType.isEmpty { contentType = [] }
         if flags.contains(.hasUnsupportedEncoding) { encoding = [] }
-        flags = []
+        // A path that no look-up followed, because its head was refused, is as new to the next head.
+        flags = flags.intersection(.pathIsNew)
     }
 
     /// Counts a field towards the limits.
