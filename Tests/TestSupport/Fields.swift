@@ -47,16 +47,21 @@ package struct Fields: Hashable, Sendable, ExpressibleByDictionaryLiteral {
 
     /// The fields as literals without indexing and without Huffman coding.
     package var block: [UInt8] {
-        list.flatMap { field in
-            [0x00] + Self.length(field.name.count) + field.name + Self.length(field.value.count) + field.value
+        var block: [UInt8] = []
+        for field in list {
+            block.append(0)
+            block += Self.integer(field.name.count, prefixBits: 7, first: 0) + field.name
+            block += Self.integer(field.value.count, prefixBits: 7, first: 0) + field.value
         }
+        return block
     }
 
-    /// An integer with a prefix of seven bits (RFC 7541 §5.1).
-    private static func length(_ value: Int) -> [UInt8] {
-        guard value >= 127 else { return [UInt8(value)] }
-        var bytes: [UInt8] = [127]
-        var rest = value - 127
+    /// An integer that begins in the low bits of a byte (RFC 7541 §5.1).
+    static func integer(_ value: Int, prefixBits: Int, first: UInt8) -> [UInt8] {
+        let limit = (1 << prefixBits) - 1
+        guard value >= limit else { return [first | UInt8(value)] }
+        var bytes = [first | UInt8(limit)]
+        var rest = value - limit
         while rest >= 128 {
             bytes.append(UInt8(rest & 127) | 128)
             rest >>= 7

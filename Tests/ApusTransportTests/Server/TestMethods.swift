@@ -30,7 +30,7 @@ let echoMethods = [
         "Collect",
         .clientStreaming { call in
             var all: [UInt8] = []
-            while let message = try await call.nextMessage() { all += message + [UInt8(ascii: ".")] }
+            while let message = try await call.next() { all += message + [UInt8(ascii: ".")] }
             return all
         }
     ),
@@ -41,7 +41,7 @@ let echoMethods = [
     method(
         "Update",
         .bidirectionalStreaming { call in
-            while let message = try await call.nextMessage() { try await call.write(message) }
+            while let message = try await call.next() { try await call.write(message) }
         }
     ),
 ]
@@ -73,3 +73,19 @@ func text(_ bytes: [UInt8]?) -> String { bytes.map { String(decoding: $0, as: UT
 
 /// A framed message of text.
 func framedText(_ text: String) -> [UInt8] { framed(Array(text.utf8)) }
+
+extension CallContext {
+    /// Reads as `RequestStream` does.
+    func next() async throws -> [UInt8]? {
+        if let message = messageNow() { return message }
+        return try await nextMessage()
+    }
+
+    /// Writes as `ResponseWriter` does.
+    func write(_ message: [UInt8]) async throws {
+        let result = try writeNow(message)
+        if result != .queued { try await finishWriting(message, result) }
+    }
+
+    func write(_ text: String) async throws { try await write(Array(text.utf8)) }
+}
