@@ -17,6 +17,9 @@ public struct Metadata: Hashable, Sendable {
     @usableFromInline
     package private(set) var packed: [UInt8]
 
+    /// The longest name that ``packed`` holds.
+    package static let nameBytesMax = Int(UInt16.max)
+
     /// The bytes in front of each entry's name.
     package static let entryHeaderBytes = 6
 
@@ -80,7 +83,7 @@ extension Metadata {
 
     private mutating func append(key: some Collection<UInt8>, value: some Collection<UInt8>) {
         // Longer than these is longer than any header list may be: cut, and refused by `firstProblem` when sent.
-        let nameBytes = Swift.min(key.count, Int(UInt16.max))
+        let nameBytes = Swift.min(key.count, Self.nameBytesMax)
         let valueBytes = Swift.min(value.count, Int(UInt32.max))
         packed.reserveCapacity(packed.count + Self.entryHeaderBytes + nameBytes + valueBytes)
         packed.append(UInt8(truncatingIfNeeded: nameBytes))
@@ -217,6 +220,8 @@ extension Metadata {
 
     private static func problem(ofName name: ArraySlice<UInt8>) -> String? {
         if name.isEmpty { return "is empty" }
+        // One that fills what there is may have been cut.
+        if name.count >= nameBytesMax { return "is too long" }
         let legal = name.allSatisfy { byte in
             switch byte {
             case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"): true

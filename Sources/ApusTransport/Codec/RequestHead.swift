@@ -25,6 +25,8 @@ struct RequestHead {
     // MARK: Of the last head that had one
 
     private(set) var path: [UInt8] = []
+    /// Whether ``path`` changed since its method was looked up, be it by a head that was refused for something else.
+    private(set) var pathIsNew = false
     private(set) var authority: [UInt8] = []
     private(set) var metadata = Metadata()
 
@@ -36,8 +38,6 @@ struct RequestHead {
         static let timeoutIsMalformed = Flags(rawValue: 8)
         static let hasUnsupportedEncoding = Flags(rawValue: 16)
         static let hasMalformedBinary = Flags(rawValue: 32)
-        static let pathIsNew = Flags(rawValue: 64)
-        static let hasPath = Flags(rawValue: 128)
         static let hasAuthority = Flags(rawValue: 256)
         static let metadataDiffers = Flags(rawValue: 512)
 
@@ -56,8 +56,7 @@ struct RequestHead {
         metadataMatched = 0
         if !contentType.isEmpty { contentType = [] }
         if flags.contains(.hasUnsupportedEncoding) { encoding = [] }
-        // A path that no look-up followed, because its head was refused, is as new to the next head.
-        flags = flags.intersection(.pathIsNew)
+        flags = []
     }
 
     /// Counts a field towards the limits.
@@ -108,7 +107,7 @@ struct RequestHead {
         flags.remove(.metadataDiffers)
     }
 
-    mutating func pathWasLookedUp() { flags.remove(.pathIsNew) }
+    mutating func pathWasLookedUp() { pathIsNew = false }
 
     /// This head is the last one again, but for its deadline.
     mutating func changeTimeout(_ value: Span<UInt8>, oldValueBytes: Int) {
@@ -123,10 +122,9 @@ struct RequestHead {
 
     @inline(__always)
     private mutating func setPath(_ value: Span<UInt8>) {
-        flags.insert(.hasPath)
         if value.elementsEqual(path) { return }
         path = [UInt8](copying: value)
-        flags.insert(.pathIsNew)
+        pathIsNew = true
     }
 
     @inline(__always)
@@ -181,6 +179,8 @@ extension RequestHead {
     }
 
     private mutating func addEntry(_ name: Span<UInt8>, _ value: Span<UInt8>, from start: Int, count: Int) {
+        // What the flat form cannot hold, no application can mean: it is not shown.
+        guard name.count <= Metadata.nameBytesMax else { return }
         if !flags.contains(.metadataDiffers) {
             if metadata.hasEntry(at: metadataMatched, name: name, value: value, from: start, count: count) {
                 metadataMatched += Metadata.entryHeaderBytes + name.count + count

@@ -101,7 +101,7 @@ final class ServerSession: HTTP2Session {
         if isOverLimit || flags.intersection(RequestHead.Flags.decisive) != RequestHead.Flags.usual {
             if let rejection = rejectionOfHead(flags) { return reject(stream, rejection) }
         }
-        guard let method = findMethod(flags) else {
+        guard let method = findMethod() else {
             let path = String(decoding: hot.value.head.path, as: UTF8.self)
             let error = RPCError(code: .unimplemented, message: shard.router.explainMissing(path))
             return reject(stream, Rejection(error: error))
@@ -125,8 +125,8 @@ final class ServerSession: HTTP2Session {
 
     /// The method of `:path`; looked up only when it is not the last head's.
     @inline(__always)
-    private func findMethod(_ flags: RequestHead.Flags) -> ServedMethodRef? {
-        if flags.contains(.pathIsNew) {
+    private func findMethod() -> ServedMethodRef? {
+        if hot.value.head.pathIsNew {
             let path = hot.value.head.path
             hot.value.recentMethod = shard.router.find(path.span).map { ServedMethodRef($0) }
             hot.value.head.pathWasLookedUp()

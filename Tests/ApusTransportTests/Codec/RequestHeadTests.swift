@@ -242,7 +242,7 @@ private struct SeenHead: Equatable {
         hasMalformedBinary = head.flags.contains(.hasMalformedBinary)
         head.end()
         // Path and authority stay those of the last head that had them; nghttp2 lets no head through without.
-        if head.flags.contains(.hasPath) { path = String(decoding: head.path, as: UTF8.self) }
+        if fields[":path"] != nil { path = String(decoding: head.path, as: UTF8.self) }
         if fields[":authority"] != nil || fields["host"] != nil {
             authority = String(decoding: head.authority, as: UTF8.self)
         }
