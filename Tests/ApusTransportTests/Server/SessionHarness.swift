@@ -68,10 +68,7 @@ final class SessionHarness: @unchecked Sendable, SessionCarrier, TurnEndHandler 
 
     /// The connection is lost.
     func tearDown() async {
-        await run {
-            self.session?.tearDown(cause: "test")
-            self.session = nil
-        }
+        await run { self.loseConnection() }
         await loop.settle()
     }
 
@@ -138,6 +135,11 @@ final class SessionHarness: @unchecked Sendable, SessionCarrier, TurnEndHandler 
     }
 
     // MARK: On the loop
+
+    func loseConnection() {
+        session?.tearDown(cause: "test")
+        session = nil
+    }
 
     func take(_ bytes: [UInt8]) {
         guard let session else { return }
