@@ -27,8 +27,8 @@ package final class Signal: Sendable {
     package func wait() async { for await _ in stream {} }
 
     /// Blocks the thread until it happened; `false` when that took too long to be believed in.
-    package func block() -> Bool {
-        guard semaphore.wait(timeout: .now() + .seconds(30)) == .success else { return false }
+    package func block(seconds: Int = 30) -> Bool {
+        guard semaphore.wait(timeout: .now() + .seconds(seconds)) == .success else { return false }
         semaphore.signal()
         return true
     }

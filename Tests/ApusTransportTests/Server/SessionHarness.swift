@@ -37,14 +37,15 @@ final class SessionHarness: @unchecked Sendable, SessionCarrier, TurnEndHandler 
 
     // MARK: The test's side
 
-    /// Opens the connection, as a client with these frames after the preface.
-    func open(_ frames: [Frame] = Frame.openingWithLargeWindows) async throws {
+    /// Opens the connection, as a client with these frames after the preface, which has seen the server's SETTINGS.
+    func open(_ frames: [Frame] = Frame.openingWithLargeWindows, acknowledges: Bool = true) async throws {
         try await tryToRun {
             let peer = ConnectionPeer(remote: try RawSocketAddress(.ipv4(host: "192.0.2.1", port: 9)))
             self.session = try ServerSession(shard: self.shard, peer: peer)
             self.session?.carrier = self
         }
         await receive(bytes: Frame.preface + frames.bytes)
+        if acknowledges { await receive(.settingsAck) }
     }
 
     /// What the peer sends, in one read; returns when the loop has gone through what follows from it.
@@ -182,13 +183,14 @@ func withSession(
     clock: ManualClock? = nil,
     handlers: SharedCount? = nil,
     opening: [Frame] = Frame.openingWithLargeWindows,
+    acknowledgesSettings: Bool = true,
     _ body: (SessionHarness) async throws -> Void
 ) async throws {
     let loop = try EventLoop(name: "test-loop", clock: clock ?? MonotonicClock(), logger: silentLogger)
     let harness = SessionHarness(loop: loop, clock: clock, methods: methods, limits: limits, handlers: handlers)
     var failure: (any Error)?
     do {
-        try await harness.open(opening)
+        try await harness.open(opening, acknowledges: acknowledgesSettings)
         try await body(harness)
     } catch {
         failure = error
