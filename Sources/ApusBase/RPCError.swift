@@ -43,7 +43,8 @@ extension RPCError: CustomStringConvertible {
     /// For example `NOT_FOUND: no such key`.
     public var description: String {
         var text = "\(code): \(message)"
-        if let cause { text += " (cause: \(cause))" }
+        // Some messages quote their cause.
+        if let cause, !message.contains("\(cause)") { text += " (cause: \(cause))" }
         return text
     }
 }

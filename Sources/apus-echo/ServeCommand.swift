@@ -26,12 +26,7 @@ struct ServeCommand: AsyncParsableCommand {
         }
         var logger = Logger(label: "apus-echo") { StreamLogHandler.standardError(label: $0) }
         logger.logLevel = level
-        do {
-            try await serve(logger)
-        } catch {
-            // Whatever it is, it names its cause; ArgumentParser would print its type as well.
-            throw ValidationError("\(error)")
-        }
+        try await serve(logger)
     }
 
     private func serve(_ logger: Logger) async throws {

@@ -4,9 +4,11 @@ struct ForeignProtocol {
     /// What tells the peer, in its own protocol.
     let answer: [UInt8]?
 
-    private static let http1Answer =
-        "HTTP/1.1 505 HTTP Version Not Supported\r\nConnection: close\r\nContent-Type: text/plain\r\n"
-        + "Content-Length: 45\r\n\r\nThis is a gRPC server: it speaks HTTP/2 only.\n"
+    private static let http1Answer: String = {
+        let body = "This is a gRPC server: it speaks HTTP/2 only.\n"
+        return "HTTP/1.1 505 HTTP Version Not Supported\r\nConnection: close\r\nContent-Type: text/plain\r\n"
+            + "Content-Length: \(body.utf8.count)\r\n\r\n\(body)"
+    }()
 
     /// `nil` when the bytes look like HTTP/2.
     init?(firstBytes: UnsafeRawBufferPointer) {

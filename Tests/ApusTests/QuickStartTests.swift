@@ -1,0 +1,78 @@
+import Apus
+import EchoV1
+import Foundation
+import Testing
+
+// The quick start of README.md, compiled and run; the last test holds the two to each other.
+
+private struct Echo: Echo_V1_EchoService.Handler {
+    func get(_ request: Echo_V1_EchoRequest, context: CallContext) async throws -> Echo_V1_EchoResponse {
+        guard !request.text.isEmpty else { throw RPCError(code: .invalidArgument, message: "the text is empty") }
+        context.addTrailers(["characters": "\(request.text.count)"])
+        return .with { $0.text = request.text }
+    }
+
+    func expand(
+        _ request: Echo_V1_EchoRequest,
+        responses: ResponseWriter<Echo_V1_EchoResponse>,
+        context: CallContext
+    ) async throws {
+        for word in request.text.split(separator: " ") {
+            // Suspends while the client reads more slowly than this writes.
+            try await responses.write(.with { $0.text = String(word) })
+        }
+    }
+
+    func collect(
+        _ requests: RequestStream<Echo_V1_EchoRequest>,
+        context: CallContext
+    ) async throws -> Echo_V1_EchoResponse {
+        var words: [String] = []
+        // What is not read is not asked for: the client waits.
+        for try await request in requests { words.append(request.text) }
+        return .with { $0.text = words.joined(separator: " ") }
+    }
+
+    func update(
+        _ requests: RequestStream<Echo_V1_EchoRequest>,
+        responses: ResponseWriter<Echo_V1_EchoResponse>,
+        context: CallContext
+    ) async throws {
+        for try await request in requests { try await responses.write(.with { $0.text = request.text }) }
+    }
+}
+
+private func quickStart() async throws {
+    let server = try Server(.tcp(host: "127.0.0.1", port: 50051), services: [Echo()])
+    try await server.run()
+}
+
+@Suite struct QuickStartTests {
+    @Test func `the server of the quick start listens`() async throws {
+        let server = try Server(.tcp(host: "127.0.0.1", port: 0), services: [Echo()])
+        async let ended: Void = server.run()
+        guard case .ipv4("127.0.0.1", let port) = try await server.listeningAddress else {
+            Issue.record("it listens on another kind of address")
+            return
+        }
+        #expect(port > 0)
+        server.beginGracefulShutdown()
+        try await ended
+    }
+
+    @Test func `the quick start of README is the code that is compiled here`() throws {
+        func lines(_ text: some StringProtocol) -> [String] {
+            text.split(separator: "\n").map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty }
+        }
+        let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent()
+        let readme = try String(contentsOf: root.appending(path: "README.md"), encoding: .utf8)
+        let parts = readme.components(separatedBy: "```")
+        let block = try #require(parts.first { $0.hasPrefix("swift\n") }).dropFirst("swift\n".count)
+        let here = try String(contentsOf: URL(filePath: #filePath), encoding: .utf8)
+        let compiled = Set(lines(here.replacing("private struct Echo", with: "struct Echo")))
+        let missing = lines(block).filter { !compiled.contains($0) }
+        #expect(missing.isEmpty)
+        #expect(lines(block).count > 30)
+    }
+}
