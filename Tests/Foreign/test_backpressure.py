@@ -12,10 +12,8 @@ from server_process import PATIENCE, wait_until
 MIB = 1024 * 1024
 MEMORY_SLACK = 16 * MIB
 PIECE = 64 * 1024
-USUAL_BYTES = 256 * MIB
-FULL_BYTES = 1024 * MIB
-
-AMOUNTS = [pytest.param(USUAL_BYTES, id="256MiB"), pytest.param(FULL_BYTES, id="1GiB", marks=pytest.mark.full)]
+# A sanitizer makes a server too slow for more.
+TOTAL = (1024 if PATIENCE == 1 else 128) * MIB
 
 
 def warm_up(raw, server):
@@ -55,16 +53,15 @@ def stays_still(read):
     raise AssertionError(f"it never came to rest: {values[-10:]}")
 
 
-@pytest.mark.parametrize("total", AMOUNTS)
 @pytest.mark.parametrize("method", ["Pour", "GlobalPour"])
-def test_a_client_that_gives_no_credit_holds_up_its_stream_alone(start_scenarios, open_raw, method, total):
+def test_a_client_that_gives_no_credit_holds_up_its_stream_alone(start_scenarios, open_raw, method):
     """By flow control: the server's memory stays within 16 MiB, unary calls on the connection are answered, and the
     stream goes on to its end when the reader does."""
     server = start_scenarios()
     raw = open_raw(server, connection_window=LARGEST_WINDOW)
     before = warm_up(raw, server)
     key = new_key()
-    stalled = start_pour(raw, method, total, key)
+    stalled = start_pour(raw, method, TOTAL, key)
     raw.auto_credit = False
     raw.stream_windows[stalled] = 65_535
     raw.drain(0.3)
@@ -77,14 +74,13 @@ def test_a_client_that_gives_no_credit_holds_up_its_stream_alone(start_scenarios
     # The reader resumes: it gives what it owes, and from now on credits what comes.
     raw.credit(stalled, raw.answer(stalled).data_bytes)
     answer = raw.result(stalled, 120)
-    assert (answer.status, answer.data_bytes) == (0, total // PIECE * (PIECE + 5))
-    assert raw.stats[f"written.{key}"] == total // PIECE
+    assert (answer.status, answer.data_bytes) == (0, TOTAL // PIECE * (PIECE + 5))
+    assert raw.stats[f"written.{key}"] == TOTAL // PIECE
     assert server.rss_bytes - before < MEMORY_SLACK
 
 
-@pytest.mark.parametrize("total", AMOUNTS)
 @pytest.mark.parametrize("method", ["Pour", "GlobalPour"])
-def test_a_client_that_does_not_read_its_socket_holds_up_its_connection_alone(start_scenarios, open_raw, method, total):
+def test_a_client_that_does_not_read_its_socket_holds_up_its_connection_alone(start_scenarios, open_raw, method):
     """By TCP: with windows as large as HTTP/2 has them; calls on another connection of the same loop are answered."""
     server = start_scenarios("--threads", 1)
     raw = open_raw(server, settings={4: LARGEST_WINDOW}, connection_window=LARGEST_WINDOW)
@@ -92,16 +88,16 @@ def test_a_client_that_does_not_read_its_socket_holds_up_its_connection_alone(st
     warm_up(raw, server)
     before = warm_up(other, server)
     key = new_key()
-    stalled = start_pour(raw, method, total, key)
+    stalled = start_pour(raw, method, TOTAL, key)
     written = stays_still(lambda: other.stats[f"written.{key}"])
-    assert 0 < written < total // PIECE
+    assert 0 < written < TOTAL // PIECE
     assert server.rss_bytes - before < MEMORY_SLACK
     assert_calls_are_answered(other)
     cpu = server.cpu_seconds
     time.sleep(0.5)
     assert server.cpu_seconds - cpu < 0.2 * PATIENCE, "the loop spins on a socket that is full"
     answer = raw.result(stalled, 120)
-    assert (answer.status, answer.data_bytes) == (0, total // PIECE * (PIECE + 5))
+    assert (answer.status, answer.data_bytes) == (0, TOTAL // PIECE * (PIECE + 5))
     assert server.rss_bytes - before < MEMORY_SLACK
 
 
@@ -140,16 +136,15 @@ class Upload:
         return self.sent == self.total
 
 
-@pytest.mark.parametrize("total", AMOUNTS)
 @pytest.mark.parametrize("method", ["Sink", "GlobalSink"])
-def test_a_handler_that_stops_reading_holds_up_its_client_alone(start_scenarios, open_raw, method, total):
+def test_a_handler_that_stops_reading_holds_up_its_client_alone(start_scenarios, open_raw, method):
     """rule 34: the server's memory stays within 16 MiB, unary calls on the connection are answered, and the upload
     goes on to its end when the handler does."""
     server = start_scenarios()
     raw = open_raw(server)
     before = warm_up(raw, server)
     key = new_key()
-    upload = Upload(raw, method, total, key=key, pause_after=100)
+    upload = Upload(raw, method, TOTAL, key=key, pause_after=100)
     assert not upload.run(20), "all was sent to a handler that does not read"
     assert upload.sent < 100 * PIECE + 4 * MIB
     assert raw.stats[f"read.{key}"] == 100

@@ -1,5 +1,6 @@
 """Deadlines and cancellation reach the handler, whichever end they come from."""
 
+import collections
 import time
 
 import grpc
@@ -31,6 +32,16 @@ def test_a_deadline_ends_the_call_and_cancels_the_handlers_task(client, method):
     assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     assert time.monotonic() - began < 2 * PATIENCE
     assert client.wait_for(f"cancelled.{key}") == 1
+
+
+def test_a_deadline_is_deadline_exceeded_whichever_clock_is_first(client):
+    """rule 22: what the server does at the deadline does not look like a cancellation when it comes first."""
+    codes = collections.Counter()
+    for number in range(100):
+        with pytest.raises(grpc.RpcError) as error:
+            client.unary("Hold")(b"", timeout=0.02 + number / 10_000, metadata=parameters(key="never"))
+        codes[error.value.code().name] += 1
+    assert codes == {"DEADLINE_EXCEEDED": 100}
 
 
 def test_the_server_keeps_the_deadline_by_its_own_clock(raw):
