@@ -65,6 +65,8 @@ final class HandlerWorker: @unchecked Sendable {
                 if !shard.loop.isCurrent { await shard.loop.returnToLoop() }
                 guard shard.loop.isCurrent else { return }
                 end(consume next, shard)
+                // The handler may have cancelled its own task.
+                if Task.isCancelled { isCancelled = true }
             }
             guard !isCancelled, shard.park(self) else { break }
             await Suspension<Void>.wait { parked = $0 }

@@ -54,18 +54,24 @@ extension ServerCall {
             throw RPCError(code: .internal, message: "two tasks read the requests of \(method.descriptor) at once")
         }
         if Task.isCancelled { throw cancelled }
-        if let stream { session?.readerWaits(stream) }
-        // Only the loop cancels the handler's own task, and wakes the hot.value.reader when it does; any other task may
-        // be cancelled by the application at any time, and needs the (costlier) handler.
+        // Only the loop cancels the handler's own task, and wakes the reader when it does; any other task may be
+        // cancelled by the application at any time, and needs the (costlier) handler.
         if let worker, worker.isRunning(on: loop) {
-            await Suspension.wait { hot.value.reader = .onLoop($0) }
+            await Suspension.wait { startToWait($0) }
         } else {
             await withTaskCancellationHandler {
-                await Suspension.wait { hot.value.reader = .onLoop($0) }
+                await Suspension.wait { startToWait($0) }
             } onCancel: {
                 loop.execute { self.wakeReader() }
             }
         }
+    }
+
+    /// On the loop. In this order: a message is credited as it comes only if somebody waits for it.
+    @inline(__always)
+    private func startToWait(_ suspension: Suspension<Void>) {
+        hot.value.reader = .onLoop(suspension)
+        if let stream { session?.readerWaits(stream) }
     }
 
     private func nextMessageElsewhere() async throws(RPCError) -> [UInt8]? {

@@ -7,9 +7,6 @@ internal import Synchronization
 ///
 /// Confined to its loop but for what is `let`; Sendable for that reason.
 package final class ServerShard: @unchecked Sendable {
-    /// Call objects kept for the next calls.
-    private static let spareCallsMax = 256
-
     package let loop: EventLoop
     package let router: Router
     package let limits: ServerLimits
@@ -32,6 +29,8 @@ package final class ServerShard: @unchecked Sendable {
     private struct Hot {
         var parked: [HandlerWorker] = []
         var spareCalls: [ServerCall] = []
+        /// How many are kept.
+        var spareCallsMax = 256
         /// Calls whose handler waits for a worker, and whether one was woken for them.
         var readyCalls = CallQueue()
         var isDispatching = false
@@ -71,7 +70,7 @@ package final class ServerShard: @unchecked Sendable {
     @inline(__always)
     func giveCall(_ call: consuming ServerCall) {
         var call = consume call
-        guard isKnownUniquelyReferenced(&call), hot.value.spareCalls.count < Self.spareCallsMax else { return }
+        guard isKnownUniquelyReferenced(&call), hot.value.spareCalls.count < hot.value.spareCallsMax else { return }
         call.recycle()
         hot.value.spareCalls.append(call)
     }
@@ -196,6 +195,9 @@ package final class ServerShard: @unchecked Sendable {
         expiry = .none
         for worker in hot.value.parked { worker.retire() }
         hot.value.parked.removeAll()
+        // They hold the shard.
+        hot.value.spareCallsMax = 0
+        hot.value.spareCalls = []
     }
 }
 
