@@ -70,7 +70,7 @@ public final class Server: Service, Sendable {
         } onCancel: {
             core.stop()
         }
-        logger.info("stopped", metadata: ["address": "\(address)"])
+        logger.info("stopped", metadata: ["address": "\(whereItListens)"])
     }
 
     /// Listens and returns; calls are served from then on. For who does not want a task for the server.
@@ -133,7 +133,7 @@ public final class Server: Service, Sendable {
     /// have not within ``ServerConfiguration/shutdownGracePeriod`` are cancelled. Returns at once; harmless when
     /// repeated.
     public func beginGracefulShutdown() {
-        logger.info("shutting down", metadata: ["address": "\(address)"])
+        logger.info("shutting down", metadata: ["address": "\(whereItListens)"])
         core.beginDraining()
     }
 
@@ -164,6 +164,13 @@ public final class Server: Service, Sendable {
                 }
             }
             throw firstError ?? RPCError(code: .unavailable, message: "could not listen on \(address): no address")
+        }
+    }
+
+    /// For a log line: the address that the kernel gave, once there is one.
+    private var whereItListens: String {
+        start.withLock { start in
+            if case .listening(let local) = start { "\(local)" } else { "\(address)" }
         }
     }
 

@@ -93,6 +93,8 @@ final class ServerConnection {
     func abort() {
         guard phase == .open else { return close("the server stopped") }
         session.resetAll()
+        // nghttp2 sends nothing but GOAWAY once it is told to terminate.
+        flush()
         session.terminate(.noError)
         flush()
         close("the server stopped")
@@ -264,7 +266,18 @@ extension ServerConnection: SessionCarrier, TurnEndHandler {
             if buffer.count - count >= ServerSession.frameBytesMax { break }
         }
         if written >= Self.outputPerTurnBytesMax { scheduleFlush() }
-        if session.isFinished { linger() }
+        if session.isFinished { finish() }
+    }
+
+    /// The session has nothing left to do: it was drained, or nghttp2 ended it for something that the peer sent.
+    private func finish() {
+        if let cause = session.connectionError {
+            shard.logger.info(
+                "closing a connection that broke the protocol",
+                metadata: ["peer": "\(peer.address)", "cause": "\(cause)"]
+            )
+        }
+        linger()
     }
 
     /// Writes what was left over; `false` when some still is.

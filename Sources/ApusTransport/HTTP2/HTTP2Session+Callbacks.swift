@@ -10,6 +10,7 @@ enum HTTP2Callbacks {
     private static let frameTypeHeaders: UInt8 = 1
     private static let frameTypeSettings: UInt8 = 4
     private static let frameTypePing: UInt8 = 6
+    private static let frameTypeGoAway: UInt8 = 7
     private static let flagEndStream: UInt8 = 1
     private static let flagAck: UInt8 = 1
 
@@ -96,10 +97,17 @@ enum HTTP2Callbacks {
 
     private static let onFrameSent: nghttp2_on_frame_send_callback = { _, frame, userData in
         // SAFETY: see the type's comment.
-        guard let header = unsafe frame?.pointee.hd, header.type == frameTypeHeaders, header.flags & flagEndStream != 0
-        else { return 0 }
-        unsafe withSession(userData) { session in
-            if let stream = session.context(of: header.stream_id) { session.endOfHeadersSent(stream) }
+        guard let frame = unsafe frame else { return 0 }
+        let header = unsafe frame.pointee.hd
+        if header.type == frameTypeHeaders, header.flags & flagEndStream != 0 {
+            unsafe withSession(userData) { session in
+                if let stream = session.context(of: header.stream_id) { session.endOfHeadersSent(stream) }
+            }
+        } else if header.type == frameTypeGoAway {
+            let goAway = unsafe frame.pointee.goaway
+            let debugData = unsafe UnsafeRawBufferPointer(start: goAway.opaque_data, count: goAway.opaque_data_len)
+            let text = unsafe String(decoding: debugData, as: UTF8.self)
+            unsafe withSession(userData) { unsafe $0.goAwaySent(HTTP2ErrorCode(rawValue: goAway.error_code), text) }
         }
         return 0
     }

@@ -36,6 +36,8 @@ class HTTP2Session {
 
     /// What nghttp2 said last of a fault in what it received: the cause that an error names.
     private(set) var lastDiagnosis = ""
+    /// Why the session ended, when that was an error: what we told the peer in GOAWAY.
+    private(set) var connectionError: String?
 
     init(role: Role, settings: HTTP2Settings, memory: HTTP2Memory) throws(RPCError) {
         self.settings = settings
@@ -273,4 +275,9 @@ extension HTTP2Session {
     }
 
     final func diagnosed(_ text: String) { lastDiagnosis = text }
+
+    final func goAwaySent(_ code: HTTP2ErrorCode, _ debugData: String) {
+        guard code != .noError else { return }
+        connectionError = debugData.isEmpty ? "\(code)" : "\(code): \(debugData)"
+    }
 }

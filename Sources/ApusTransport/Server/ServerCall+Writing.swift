@@ -54,6 +54,7 @@ extension ServerCall {
     }
 
     private func writeElsewhere(_ message: [UInt8]) async throws(RPCError) {
+        if hasReturned.load(ordering: .acquiring) { throw writtenTooLate }
         if isOver { throw await endErrorElsewhere() }
         if Task.isCancelled { throw cancelled }
         let bytes = message.count + MessageDeframer.prefixBytes
@@ -90,6 +91,10 @@ extension ServerCall {
         }
     }
 
+    private var writtenTooLate: RPCError {
+        RPCError(code: .internal, message: "a message was written to \(method.descriptor) after its handler returned")
+    }
+
     private func endErrorElsewhere() async -> RPCError {
         await Suspension<RPCError>.wait { continuation in
             let queued = loop.execute { continuation.resume(returning: self.hot.value.endError ?? self.cancelled) }
@@ -100,9 +105,7 @@ extension ServerCall {
     /// On the loop.
     private func send(_ message: [UInt8]) throws(RPCError) {
         if let endError = hot.value.endError { throw endError }
-        guard let stream, let session else {
-            throw RPCError(code: .internal, message: "a message was written to \(method.descriptor) after it had ended")
-        }
+        guard let stream, let session else { throw writtenTooLate }
         let queuedBytes = try session.send(message, on: stream, self)
         if queuedBytes > shard.limits.sendQueueBytesHigh { sendQueueIsFull.store(true, ordering: .releasing) }
     }

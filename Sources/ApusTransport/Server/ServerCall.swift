@@ -39,6 +39,8 @@ package final class ServerCall: @unchecked Sendable {
     // MARK: From any thread
 
     let over = Atomic<Bool>(false)
+    /// Whether the handler has returned: nothing can be written any more.
+    let hasReturned = Atomic<Bool>(false)
     let sendQueueIsFull = Atomic<Bool>(false)
     let bytesUnderWay = Atomic<Int>(0)
     let prefetched = Lock(MessageQueue())
@@ -91,6 +93,7 @@ package final class ServerCall: @unchecked Sendable {
     func recycle() {
         hot.value.session = nil
         hot.value.stream = nil
+        if hasReturned.load(ordering: .relaxed) { hasReturned.store(false, ordering: .relaxed) }
         if hot.value.worker != nil { hot.value.worker = nil }
         if hot.value.task != nil { hot.value.task = nil }
         if over.load(ordering: .relaxed) || hasResponseMetadata.load(ordering: .relaxed) || hot.value.isReadElsewhere {
@@ -200,6 +203,10 @@ extension ServerCall {
 // MARK: - The end
 
 extension ServerCall {
+    /// On the loop: the handler is done, and what it left running can write no more.
+    @inline(__always)
+    func handlerReturned() { hasReturned.store(true, ordering: .releasing) }
+
     /// On the loop: the call ended while its handler runs. The handler's task is cancelled, and whatever it waits for
     /// in this call ends with `error`.
     func end(_ error: RPCError) {

@@ -66,6 +66,7 @@ extension ServerSession {
     /// An asynchronous handler returned.
     func handlerEnded(_ call: ServerCall, _ completion: HandlerCompletion) {
         hot.value.runningHandlers -= 1
+        call.handlerReturned()
         shard.runningHandlersInServer?.decrement()
         call.withMethod { complete(call, completion, $0) }
         call.session = nil
@@ -106,17 +107,17 @@ extension ServerSession {
 // MARK: - Deadlines
 
 extension ServerSession: TimerHandler {
-    /// A stream's deadline passed: its handler is cancelled and the stream reset (the client reports DEADLINE_EXCEEDED
-    /// by its own clock).
+    /// A stream's deadline passed: its handler is cancelled, and the call ends with DEADLINE_EXCEEDED.
+    ///
+    /// The status goes out in trailers where they can go at once. A bare RST_STREAM CANCEL, which PROTOCOL-HTTP2.md would
+    /// have, is CANCELLED to a client whose own timer is a moment behind; it is for streams whose data is stuck.
     func timerFired(tag: UInt64) {
         guard let streamID = Int32(exactly: tag), let context = context(of: streamID) else { return }
         let stream = StreamHandle(context)
         stream.value.timer = .none
-        if let call = stream.value.call {
-            stream.value.call = nil
-            call.end(Self.deadlineExceeded)
-        }
-        reset(streamID, .cancel)
+        let isBlocked = stream.value.outbound.bytes > 0
+        fail(stream, Self.deadlineExceeded)
+        if isBlocked { reset(streamID, .cancel) }
         announceOutput()
     }
 }

@@ -52,7 +52,7 @@ extension ServerSession {
         stream.value.failure = error
         if let metadata {
             stream.value.failure?.metadata.add(contentsOf: metadata.trailing)
-            if !metadata.initial.isEmpty { sendHead(stream, metadata.initial) }
+            if !metadata.initial.isEmpty, problem(with: metadata.initial) == nil { sendHead(stream, metadata.initial) }
         }
         if let problem = stream.value.failure?.metadata.firstProblem {
             stream.value.failure?.metadata = Metadata()
@@ -65,7 +65,11 @@ extension ServerSession {
     ///
     /// - Returns: how many bytes the stream has queued now.
     func send(_ message: [UInt8], on stream: StreamHandle, _ call: ServerCall) throws(RPCError) -> Int {
-        if stream.value.state.sendHead() { submitHead(stream, call.takeResponseMetadata()?.initial ?? Metadata()) }
+        if stream.value.state.headIsDue {
+            let initial = call.takeResponseMetadata()?.initial ?? Metadata()
+            if let error = problem(with: initial) { throw error }
+            sendHead(stream, initial)
+        }
         guard case .sendMessage = stream.value.state.sendMessage() else {
             throw RPCError(
                 code: .internal,
@@ -79,7 +83,9 @@ extension ServerSession {
 
     /// Sends the head now, with the initial metadata that the handler set, unless it was sent.
     func sendHead(_ stream: StreamHandle, _ call: ServerCall) {
-        sendHead(stream, call.takeResponseMetadata()?.initial ?? Metadata())
+        let initial = call.takeResponseMetadata()?.initial ?? Metadata()
+        if let error = problem(with: initial) { return fail(stream, error) }
+        sendHead(stream, initial)
     }
 
     private func sendHead(_ stream: StreamHandle, _ metadata: Metadata) {
@@ -88,20 +94,14 @@ extension ServerSession {
     }
 
     private func submitHead(_ stream: StreamHandle, _ metadata: Metadata) {
-        if let method = stream.value.method, method.with({ $0.streamsResponses }) {
-            shareFairly(stream.value.id)
-        }
+        if let method = stream.value.method, method.with({ $0.streamsResponses }) { shareFairly(stream.value.id) }
         if metadata.isEmpty {
             submitUsualResponse(stream.value.id, stream.context)
         } else {
             hot.value.fields.removeAll()
             hot.value.fields.add(":status", "200")
             hot.value.fields.add("content-type", "application/grpc")
-            if let problem = metadata.firstProblem {
-                logger.error("initial metadata was dropped", metadata: ["cause": "\(problem)"])
-            } else {
-                hot.value.fields.add(metadata)
-            }
+            hot.value.fields.add(metadata)
             submitResponse(stream.value.id, stream.context, head: hot.value.fields)
         }
         announceOutput()
@@ -109,12 +109,28 @@ extension ServerSession {
 
     /// Keeps the trailing metadata; metadata that cannot be sent fails the call.
     private func takeTrailers(_ metadata: ServerCall.ResponseMetadata, _ stream: StreamHandle) -> Bool {
-        if let problem = metadata.initial.firstProblem ?? metadata.trailing.firstProblem {
-            fail(stream, RPCError(code: .internal, message: "the handler set metadata that cannot be sent: \(problem)"))
+        if let error = problem(with: metadata.initial) ?? problem(with: metadata.trailing) {
+            fail(stream, error)
             return false
         }
         stream.value.trailers = metadata.trailing
         return true
+    }
+
+    /// Why metadata that a handler set cannot be sent: HTTP/2 forbids it, or the peer does not take as much.
+    private func problem(with metadata: Metadata) -> RPCError? {
+        if metadata.isEmpty { return nil }
+        if let problem = metadata.firstProblem {
+            return RPCError(code: .internal, message: "the handler set metadata that cannot be sent: \(problem)")
+        }
+        guard let limit = peerMaxHeaderListBytes else { return nil }
+        var fields = HeaderFields()
+        fields.add(":status", "200")
+        fields.add("content-type", "application/grpc")
+        fields.add(metadata)
+        if fields.listBytes <= limit { return nil }
+        let message = "the handler set \(fields.listBytes) bytes of metadata, and the client takes \(limit)"
+        return RPCError(code: .resourceExhausted, message: message)
     }
 
     /// Decides the status, which follows what is queued.

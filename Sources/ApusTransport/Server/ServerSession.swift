@@ -44,6 +44,7 @@ final class ServerSession: HTTP2Session {
         var fields = HeaderFields()
         var outputIsAnnounced = false
         var isEstablished = false
+        var missingTrailersAreNoted = false
     }
 
     init(shard: ServerShard, peer: ConnectionPeer) throws(RPCError) {
@@ -108,6 +109,7 @@ final class ServerSession: HTTP2Session {
         }
         stream.value.method = method
         hot.value.head.end()
+        if !flags.contains(.acceptsTrailers) { noteMissingTrailers() }
         // A record that is used again often holds these very buffers: then no reference needs to be counted.
         if !stream.value.metadata.isSameBuffer(as: hot.value.head.metadata) {
             stream.value.metadata = hot.value.head.metadata
@@ -121,6 +123,13 @@ final class ServerSession: HTTP2Session {
         } else if endStream {
             method.with { fail(stream, Self.wrongRequestCount($0, isEmpty: true)) }
         }
+    }
+
+    /// A proxy that does not pass `te: trailers` on may not pass trailers on either (PROTOCOL-HTTP2.md, "Requests").
+    private func noteMissingTrailers() {
+        guard !hot.value.missingTrailersAreNoted else { return }
+        hot.value.missingTrailersAreNoted = true
+        logger.info("requests come without \"te: trailers\"", metadata: ["peer": "\(peer.address)"])
     }
 
     /// The method of `:path`; looked up only when it is not the last head's.
