@@ -8,7 +8,7 @@ extension ServerCall {
     /// The next request message, if it is there and the caller on the loop.
     @inline(__always)
     func messageNow() -> [UInt8]? {
-        guard loop.isCurrent, hot.value.endError == nil, let stream = hot.value.stream,
+        guard loop.isCurrent, !hot.value.isReadElsewhere, hot.value.endError == nil, let stream = hot.value.stream,
             let message = stream.value.inbound.popFirst()
         else { return nil }
         hot.value.session?.messageTaken(stream, bytes: message.count)
@@ -21,6 +21,8 @@ extension ServerCall {
     package func nextMessage() async throws(RPCError) -> [UInt8]? {
         // `messageNow` comes first in the usual case, and needs no asynchronous frame.
         while loop.isCurrent {
+            // What was fetched for another thread and not read there comes first.
+            if hot.value.isReadElsewhere, let message = prefetched.withLock({ $0.popFirst() }) { return message }
             switch takeMessage() {
             case .message(let message): return message
             case .end: return nil

@@ -78,7 +78,7 @@ extension ServerCall {
             await Suspension<Void>.wait { continuation in
                 let queued = loop.execute {
                     let isFull = self.sendQueueIsFull.load(ordering: .relaxed)
-                    if isFull, self.hot.value.endError == nil {
+                    if isFull, self.hot.value.stream != nil {
                         self.hot.value.writers.append(continuation)
                     } else {
                         continuation.resume()

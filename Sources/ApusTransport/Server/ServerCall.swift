@@ -207,6 +207,16 @@ extension ServerCall {
     @inline(__always)
     func handlerReturned() { hasReturned.store(true, ordering: .releasing) }
 
+    /// On the loop: a task that outlived the handler and waits to read or to write would wait for ever.
+    @inline(__always)
+    func letWaitersGo() {
+        if isWaitingToRead { wakeReader() }
+        if !hot.value.writers.isEmpty {
+            sendQueueIsFull.store(false, ordering: .releasing)
+            wakeWriters()
+        }
+    }
+
     /// On the loop: the call ended while its handler runs. The handler's task is cancelled, and whatever it waits for
     /// in this call ends with `error`.
     func end(_ error: RPCError) {

@@ -80,7 +80,8 @@ package final class ServerCore: Sendable {
             loop: shards[0].loop,
             logger: logger,
             mayAccept: { [limits, connectionCount] in connectionCount.value < limits.maxConnections ?? .max },
-            accepted: { [unowned self] descriptor, remote in self.take(descriptor, ConnectionPeer(remote: remote)) }
+            // Whoever lets go of a server that listens has it serve on; `ListenerHandle.close` breaks the cycle.
+            accepted: { [self] descriptor, remote in take(descriptor, ConnectionPeer(remote: remote)) }
         )
         handle.listener = listener
         do {

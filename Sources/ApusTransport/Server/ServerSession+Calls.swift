@@ -18,6 +18,11 @@ extension ServerSession {
 
     @inline(__always)
     private func start(_ stream: StreamHandle, _ method: ServedMethodRef) {
+        // The head was let in when there was room; those that came with it in the same read may have taken that.
+        if hot.value.runningHandlers >= limits.maxHandlersPerConnection, !method.isSynchronous {
+            _ = stream.value.state.sendStatus()
+            return reset(stream.value.id, .refusedStream)
+        }
         if let count = shard.runningHandlersInServer, let limit = limits.maxHandlers, !count.increment(upTo: limit) {
             let message = "the server runs \(limit) handlers already, which is its limit"
             return fail(stream, RPCError(code: .resourceExhausted, message: message))
@@ -69,6 +74,7 @@ extension ServerSession {
         call.handlerReturned()
         shard.runningHandlersInServer?.decrement()
         call.withMethod { complete(call, completion, $0) }
+        call.letWaitersGo()
         call.session = nil
     }
 
