@@ -29,7 +29,9 @@ public enum ListenAddress: Hashable, Sendable {
             return
         }
         guard let colon = text.lastIndex(of: ":") else { throw invalid("the port is missing; write HOST:PORT") }
-        guard let port = UInt16(text[text.index(after: colon)...]) else {
+        let digits = text[text.index(after: colon)...]
+        // The standard library takes a sign.
+        guard let port = UInt16(digits), digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else {
             throw invalid("the port is not a number from 0 to 65535")
         }
         var host = text[..<colon]
@@ -37,6 +39,9 @@ public enum ListenAddress: Hashable, Sendable {
             host = host.dropFirst().dropLast()
         } else if host.contains(":") {
             throw invalid("an IPv6 address stands in brackets, such as [::1]:50051")
+        }
+        guard !host.contains(where: { $0 == "[" || $0 == "]" }) else {
+            throw invalid("brackets stand around an IPv6 address, such as [::1]:50051")
         }
         guard !host.isEmpty else { throw invalid("the host is missing; 0.0.0.0 and [::] are every address") }
         self = .tcp(host: String(host), port: port)

@@ -183,7 +183,11 @@ extension MethodRegistry {
             if name.service.isEmpty || name.method.isEmpty { return "a method has an empty name: \"\(name)\"" }
             if name.service.contains("/") || name.method.contains("/") { return "\"\(name)\" has a slash in a name" }
             if !seen.insert(name).inserted { return "\(name) is registered twice" }
-            if method.maxRequestBytes < 0 || method.maxResponseBytes < 0 { return "\(name) has a negative limit" }
+            // A message's prefix has 32 bits for its length.
+            let limits = 0...Int(UInt32.max)
+            if !limits.contains(method.maxRequestBytes) || !limits.contains(method.maxResponseBytes) {
+                return "\(name) has a limit of message bytes that is not \(limits.lowerBound) to \(limits.upperBound)"
+            }
         }
         return nil
     }

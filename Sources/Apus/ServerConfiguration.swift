@@ -76,6 +76,10 @@ extension ServerConfiguration {
             ("maxHandlers", maxHandlers ?? 1, 1...Int.max),
             ("maxConnections", maxConnections ?? 1, 1...Int.max),
         ]
+        if handshakeTimeout <= .zero { return "handshakeTimeout is \(handshakeTimeout); it has to be more than 0" }
+        if let grace = shutdownGracePeriod, grace < .zero {
+            return "shutdownGracePeriod is \(grace); it has to be 0 or more"
+        }
         guard let broken = rules.first(where: { !$0.range.contains($0.value) }) else { return nil }
         return
             "\(broken.name) is \(broken.value); it has to be \(broken.range.lowerBound) to \(broken.range.upperBound)"
