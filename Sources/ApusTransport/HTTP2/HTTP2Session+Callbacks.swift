@@ -18,6 +18,14 @@ enum HTTP2Callbacks {
     /// buffer.
     private static let directCopyBytesMin = 1024
 
+    /// The frame as one of the kinds of the union that it is; each begins with the header. Field by field through the union
+    /// the whole of it would be copied.
+    @inline(__always)
+    private static func view<Kind>(_ frame: UnsafePointer<nghttp2_frame>, as kind: Kind.Type) -> UnsafePointer<Kind> {
+        // SAFETY: the caller has looked at the type in the header, which every kind begins with.
+        unsafe UnsafeRawPointer(frame).assumingMemoryBound(to: Kind.self)
+    }
+
     @inline(__always)
     private static func withSession<Result>(
         _ userData: UnsafeMutableRawPointer?,
@@ -31,8 +39,8 @@ enum HTTP2Callbacks {
     private static let onBeginHeaders: nghttp2_on_begin_headers_callback = { _, frame, userData in
         // SAFETY: see the type's comment.
         guard let frame = unsafe frame else { return 0 }
-        let streamID = unsafe frame.pointee.hd.stream_id
-        let isRequest = unsafe frame.pointee.headers.cat == NGHTTP2_HCAT_REQUEST
+        let streamID = unsafe view(frame, as: nghttp2_frame_hd.self).pointee.stream_id
+        let isRequest = unsafe view(frame, as: nghttp2_headers.self).pointee.cat == NGHTTP2_HCAT_REQUEST
         unsafe withSession(userData) { $0.headBegan(streamID, isRequest: isRequest) }
         return 0
     }
@@ -57,14 +65,14 @@ enum HTTP2Callbacks {
     private static let onFrameReceived: nghttp2_on_frame_recv_callback = { _, frame, userData in
         // SAFETY: see the type's comment.
         guard let frame = unsafe frame else { return 0 }
-        let header = unsafe frame.pointee.hd
+        let header = unsafe view(frame, as: nghttp2_frame_hd.self).pointee
         unsafe withSession(userData) { session in
             switch header.type {
             case frameTypeData where header.flags & flagEndStream != 0:
                 if let stream = session.context(of: header.stream_id) { session.endReceived(stream) }
             case frameTypeHeaders:
                 guard let stream = session.context(of: header.stream_id) else { return }
-                if unsafe frame.pointee.headers.cat == NGHTTP2_HCAT_REQUEST {
+                if unsafe view(frame, as: nghttp2_headers.self).pointee.cat == NGHTTP2_HCAT_REQUEST {
                     session.headEnded(stream, endStream: header.flags & flagEndStream != 0)
                 } else {
                     session.trailersReceived(stream)
@@ -98,18 +106,23 @@ enum HTTP2Callbacks {
     private static let onFrameSent: nghttp2_on_frame_send_callback = { _, frame, userData in
         // SAFETY: see the type's comment.
         guard let frame = unsafe frame else { return 0 }
-        let header = unsafe frame.pointee.hd
+        let header = unsafe view(frame, as: nghttp2_frame_hd.self).pointee
         if header.type == frameTypeHeaders, header.flags & flagEndStream != 0 {
             unsafe withSession(userData) { session in
                 if let stream = session.context(of: header.stream_id) { session.endOfHeadersSent(stream) }
             }
         } else if header.type == frameTypeGoAway {
-            let goAway = unsafe frame.pointee.goaway
-            let debugData = unsafe UnsafeRawBufferPointer(start: goAway.opaque_data, count: goAway.opaque_data_len)
-            let text = unsafe String(decoding: debugData, as: UTF8.self)
-            unsafe withSession(userData) { unsafe $0.goAwaySent(HTTP2ErrorCode(rawValue: goAway.error_code), text) }
+            unsafe noteGoAway(view(frame, as: nghttp2_goaway.self).pointee, userData)
         }
         return 0
+    }
+
+    @inline(never)
+    private static func noteGoAway(_ frame: nghttp2_goaway, _ userData: UnsafeMutableRawPointer?) {
+        // SAFETY: see the type's comment.
+        let debugData = unsafe UnsafeRawBufferPointer(start: frame.opaque_data, count: frame.opaque_data_len)
+        let text = unsafe String(decoding: debugData, as: UTF8.self)
+        unsafe withSession(userData) { unsafe $0.goAwaySent(HTTP2ErrorCode(rawValue: frame.error_code), text) }
     }
 
     private static let onFrameNotSent: nghttp2_on_frame_not_send_callback = { _, frame, code, userData in

@@ -212,7 +212,12 @@ extension HTTP2Session {
 
     @inline(__always)
     final func received(_ name: CountedBytes, _ value: CountedBytes) {
-        guard isReadingHead else { return }
+        if isReadingHead, !recentHead.value.isNext(name, value) { receivedOther(name, value) }
+    }
+
+    /// A field that is not the very one that stood there in the last head.
+    @inline(never)
+    private final func receivedOther(_ name: CountedBytes, _ value: CountedBytes) {
         if !recentHead.value.differs {
             switch recentHead.value.match(name, value, changing: "grpc-timeout") {
             case .same: return

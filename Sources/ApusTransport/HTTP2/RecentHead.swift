@@ -58,17 +58,19 @@ struct RecentHead {
         return unsafe !differs && expected == end
     }
 
+    /// Whether these are the very buffers that are expected; if so, goes on to the next.
     @inline(__always)
-    mutating func match(_ name: CountedBytes, _ value: CountedBytes, changing: StaticString) -> Match {
-        guard unsafe expected < end else { return .different }
-        if unsafe expected.pointee.name == name, unsafe expected.pointee.value == value {
-            unsafe expected += 1
-            return .same
+    mutating func isNext(_ name: CountedBytes, _ value: CountedBytes) -> Bool {
+        guard unsafe expected < end, unsafe expected.pointee.name == name, unsafe expected.pointee.value == value else {
+            return false
         }
-        return matchBytes(name, value, changing: changing)
+        unsafe expected += 1
+        return true
     }
 
-    private mutating func matchBytes(_ name: CountedBytes, _ value: CountedBytes, changing: StaticString) -> Match {
+    /// What a field is that ``isNext(_:_:)`` did not know.
+    mutating func match(_ name: CountedBytes, _ value: CountedBytes, changing: StaticString) -> Match {
+        guard unsafe expected < end else { return .different }
         let known = unsafe expected.pointee
         guard known.name == name || known.name.hasSameBytes(as: name) else { return .different }
         if known.value.hasSameBytes(as: value) {

@@ -34,6 +34,8 @@ package final class ServerCall: @unchecked Sendable {
         var reader = Reader.none
         var writers: [Suspension<Void>] = []
         var isReadElsewhere = false
+        /// The next of the call objects that wait to be used again.
+        var nextSpare: ServerCall?
     }
 
     // MARK: From any thread
@@ -88,9 +90,13 @@ package final class ServerCall: @unchecked Sendable {
         hot.value.deadline = stream.value.deadline
     }
 
-    /// Forgets everything, so that the next call can use the object.
     @inline(__always)
-    func recycle() {
+    func takeNextSpare() -> ServerCall? { hot.value.nextSpare.take() }
+
+    /// Forgets everything, so that another call can use the object; `next` is the one that waits for that behind it.
+    @inline(__always)
+    func recycle(next: consuming ServerCall?) {
+        hot.value.nextSpare = next
         hot.value.session = nil
         hot.value.stream = nil
         if hasReturned.load(ordering: .relaxed) { hasReturned.store(false, ordering: .relaxed) }

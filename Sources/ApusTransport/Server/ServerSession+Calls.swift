@@ -174,7 +174,12 @@ extension ServerSession {
     }
 
     /// What the stream held is held no longer: its handler has it, or the stream is gone.
+    @inline(__always)
     func releaseBuffer(of stream: StreamHandle) {
+        if stream.value.heldBytes > 0 || stream.value.waitsForRoom { releaseHeldBuffer(of: stream) }
+    }
+
+    private func releaseHeldBuffer(of stream: StreamHandle) {
         let held = stream.value.heldBytes
         stream.value.heldBytes = 0
         stream.value.creditedAhead = 0

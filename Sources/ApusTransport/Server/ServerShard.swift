@@ -28,8 +28,9 @@ package final class ServerShard: @unchecked Sendable {
     /// What every call touches.
     private struct Hot {
         var parked: [HandlerWorker] = []
-        var spareCalls: [ServerCall] = []
-        /// How many are kept.
+        /// Call objects for the next calls, in a list; how many there are, and how many may be.
+        var firstSpareCall: ServerCall?
+        var spareCallCount = 0
         var spareCallsMax = 256
         /// Calls whose handler waits for a worker, and whether one was woken for them.
         var readyCalls = CallQueue()
@@ -62,17 +63,22 @@ package final class ServerShard: @unchecked Sendable {
     /// A call object: one that is free, or a new one.
     @inline(__always)
     func takeCall(_ method: ServedMethodRef, _ session: ServerSession) -> ServerCall {
-        if let call = hot.value.spareCalls.popLast() { return call }
-        return ServerCall(shard: self, method: method, peer: session.peer)
+        guard let call = hot.value.firstSpareCall.take() else {
+            return ServerCall(shard: self, method: method, peer: session.peer)
+        }
+        hot.value.firstSpareCall = call.takeNextSpare()
+        hot.value.spareCallCount -= 1
+        return call
     }
 
     /// Keeps the object for another call, unless a handler kept it.
     @inline(__always)
     func giveCall(_ call: consuming ServerCall) {
         var call = consume call
-        guard isKnownUniquelyReferenced(&call), hot.value.spareCalls.count < hot.value.spareCallsMax else { return }
-        call.recycle()
-        hot.value.spareCalls.append(call)
+        guard isKnownUniquelyReferenced(&call), hot.value.spareCallCount < hot.value.spareCallsMax else { return }
+        call.recycle(next: hot.value.firstSpareCall.take())
+        hot.value.firstSpareCall = call
+        hot.value.spareCallCount += 1
     }
 
     /// Runs an asynchronous handler.
@@ -197,7 +203,7 @@ package final class ServerShard: @unchecked Sendable {
         hot.value.parked.removeAll()
         // They hold the shard.
         hot.value.spareCallsMax = 0
-        hot.value.spareCalls = []
+        while let call = hot.value.firstSpareCall.take() { hot.value.firstSpareCall = call.takeNextSpare() }
     }
 }
 
