@@ -1,4 +1,4 @@
-/// Writes header blocks as real clients do: a field that repeats goes out as an index into the dynamic table (RFC 7541).
+/// Writes header blocks as real clients do: a field that repeats goes out as an index into the table (RFC 7541).
 package struct IndexingEncoder {
     private static let tableBytesMax = 4096
     private static let staticEntries = 61

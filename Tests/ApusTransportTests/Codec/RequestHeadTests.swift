@@ -139,8 +139,8 @@ import Testing
         #expect(SeenHead(reading: fields, into: &head).metadata.bytes(for: "k") == [[0x80, 0xFF, 0x09, 0x61]])
     }
 
-    /// The flat form has two bytes for the length of a name; HPACK lets one of 65,536 bytes through, and a server may be
-    /// configured to take header lists of that size.
+    /// The flat form has two bytes for the length of a name; HPACK lets one of 65,536 bytes through, and a server may
+    /// be configured to take header lists of that size.
     @Test(arguments: [65_535, 65_536, 70_000])
     func `a name of any length leaves metadata that can be read`(bytes: Int) {
         let head = head([("a", "1"), (String(repeating: "n", count: bytes), "v"), ("b", "2")])
