@@ -1,8 +1,8 @@
 // swift-tools-version:6.2
 import PackageDescription
 
-/// Every target is compiled the same way: Swift 6, strict memory safety, warnings are errors. No `unsafeFlags`: a package
-/// that has them cannot be depended on by version.
+/// Every target is compiled the same way: Swift 6, strict memory safety, warnings are errors. No `unsafeFlags`: a
+/// package that has them cannot be depended on by version.
 let settings: [SwiftSetting] = [
     .strictMemorySafety(),
     .treatAllWarnings(as: .error),
@@ -73,8 +73,8 @@ let package = Package(
             swiftSettings: settings
         ),
 
-        // The server that Tests/Foreign calls, with a target whose handlers are compiled as by a user who has not turned
-        // on `NonisolatedNonsendingByDefault`.
+        // The server that Tests/Foreign calls, with a target whose handlers are compiled as by a user who has not
+        // turned on `NonisolatedNonsendingByDefault`.
         .target(
             name: "ScenariosWithoutNonsending",
             dependencies: ["Apus"],

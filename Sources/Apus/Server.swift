@@ -79,14 +79,17 @@ public final class Server: Service, Sendable {
     /// - Throws: ``RPCError``: `UNAVAILABLE` when it cannot listen, `FAILED_PRECONDITION` when it was started before.
     @discardableResult
     public func listen() async throws -> SocketAddress {
-        let isFirst = start.withLock { start in
-            guard case .notStarted(let waiting) = start else { return false }
-            start = .starting(waiting)
-            return true
+        let refusal: RPCError? = start.withLock { start in
+            switch start {
+            case .notStarted(let waiting):
+                start = .starting(waiting)
+                return nil
+            case .failed(let error): return error
+            case .starting, .listening:
+                return RPCError(code: .failedPrecondition, message: "the server at \(address) was started before")
+            }
         }
-        guard isFirst else {
-            throw RPCError(code: .failedPrecondition, message: "the server at \(address) was started before")
-        }
+        if let refusal { throw refusal }
         do throws(RPCError) {
             let local = try await bind()
             logger.info("listening", metadata: ["address": "\(local)"])
@@ -133,12 +136,16 @@ public final class Server: Service, Sendable {
     /// have not within ``ServerConfiguration/shutdownGracePeriod`` are cancelled. Returns at once; harmless when
     /// repeated.
     public func beginGracefulShutdown() {
+        giveUpListening()
         logger.info("shutting down", metadata: ["address": "\(whereItListens)"])
         core.beginDraining()
     }
 
     /// Cancels every call and closes every connection. Returns at once; harmless when repeated.
-    public func stop() { core.stop() }
+    public func stop() {
+        giveUpListening()
+        core.stop()
+    }
 
     /// Waits until the server has stopped.
     public func waitUntilStopped() async { await core.waitUntilStopped() }
@@ -165,6 +172,19 @@ public final class Server: Service, Sendable {
             }
             throw firstError ?? RPCError(code: .unavailable, message: "could not listen on \(address): no address")
         }
+    }
+
+    /// A server that is stopped before it was told to listen never will: who waits for its address learns that.
+    private func giveUpListening() {
+        let error = RPCError(code: .unavailable, message: "the server at \(address) was stopped before it listened")
+        let waiting = start.withLock { start in
+            guard case .notStarted(let waiting) = start else {
+                return [CheckedContinuation<SocketAddress, any Error>]()
+            }
+            start = .failed(error)
+            return waiting
+        }
+        for continuation in waiting { continuation.resume(throwing: error) }
     }
 
     /// For a log line: the address that the kernel gave, once there is one.

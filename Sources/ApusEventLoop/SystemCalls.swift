@@ -39,7 +39,7 @@ package enum SystemCalls {
         if result >= 0 { return result }
         let error = errno
         assert(
-            error != EBADF && error != EFAULT && error != ENOTSOCK,
+            name == .getpeername || (error != EBADF && error != EFAULT && error != ENOTSOCK),
             "\(name.rawValue) was given a descriptor or a buffer that is not there (errno \(error))"
         )
         return -Int(error)

@@ -231,7 +231,8 @@ extension ServerConnection: SessionCarrier, TurnEndHandler {
     func sessionHasOutput() { scheduleFlush() }
 
     func sessionPingAcknowledged() {
-        if isDraining { finishDraining() }
+        // Any other PING of ours would be none of the shutdown's business, and one answer is enough.
+        if isDraining, alarms[Int(Alarm.shutdownPing.rawValue)] != .none { finishDraining() }
     }
 
     func sessionEstablished() {

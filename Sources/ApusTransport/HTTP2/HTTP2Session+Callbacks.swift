@@ -18,8 +18,8 @@ enum HTTP2Callbacks {
     /// buffer.
     private static let directCopyBytesMin = 1024
 
-    /// The frame as one of the kinds of the union that it is; each begins with the header. Field by field through the union
-    /// the whole of it would be copied.
+    /// The frame as one of the kinds of the union that it is; each begins with the header. Field by field through the
+    /// union the whole of it would be copied.
     @inline(__always)
     private static func view<Kind>(_ frame: UnsafePointer<nghttp2_frame>, as kind: Kind.Type) -> UnsafePointer<Kind> {
         // SAFETY: the caller has looked at the type in the header, which every kind begins with.

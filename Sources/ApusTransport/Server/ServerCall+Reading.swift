@@ -92,7 +92,7 @@ extension ServerCall {
         case .failed(let error): throw error
         case .messages(let messages):
             return prefetched.withLock {
-                $0 = messages
+                $0.append(contentsOf: messages)
                 return $0.popFirst()
             }
         }

@@ -12,17 +12,23 @@ package final class ServerCall: @unchecked Sendable {
     // handler can see it (a call object is used again only when nobody else holds it); the rest is atomic or locked.
 
     package let shard: ServerShard
+    private let head: Confined<Head>
     let hot: Confined<Hot>
 
-    struct Hot {
-        // What the handler reads.
+    /// What came with the request: written before the handler starts, and then read, from any thread. Apart from
+    /// ``Hot``, so that no reader is in the way of the loop.
+    private struct Head {
         var method: ServedMethodRef
+        var peer: ConnectionPeer
         var metadata = Metadata()
         var authority: [UInt8] = []
         var deadline = MonotonicInstant.distantFuture
-        var peer: ConnectionPeer
+        /// The one request of a method that takes one, until the handler's task takes it.
+        var request: [UInt8] = []
+    }
 
-        // The loop's.
+    /// What the loop keeps of the call.
+    struct Hot {
         var session: ServerSession?
         var stream: StreamHandle?
         /// Why the call ended, when it did so before its handler.
@@ -30,7 +36,6 @@ package final class ServerCall: @unchecked Sendable {
         /// The worker whose task runs the handler, or the task itself when it runs elsewhere.
         var worker: HandlerWorker?
         var task: Task<Void, Never>?
-        var request: [UInt8] = []
         var reader = Reader.none
         var writers: [Suspension<Void>] = []
         var isReadElsewhere = false
@@ -71,10 +76,14 @@ package final class ServerCall: @unchecked Sendable {
 
     init(shard: ServerShard, method: ServedMethodRef, peer: ConnectionPeer) {
         self.shard = shard
-        self.hot = Confined(Hot(method: method, peer: peer))
+        self.head = Confined(Head(method: method, peer: peer))
+        self.hot = Confined(Hot())
     }
 
-    deinit { hot.destroy() }
+    deinit {
+        head.destroy()
+        hot.destroy()
+    }
 
     var loop: EventLoop { shard.loop }
 
@@ -83,11 +92,11 @@ package final class ServerCall: @unchecked Sendable {
     func begin(_ stream: StreamHandle, on session: ServerSession, method: ServedMethodRef) {
         hot.value.stream = stream
         hot.value.session = session
-        hot.value.method = method
-        if hot.value.peer !== session.peer { hot.value.peer = session.peer }
-        swap(&hot.value.metadata, &stream.value.metadata)
-        swap(&hot.value.authority, &stream.value.authority)
-        hot.value.deadline = stream.value.deadline
+        head.value.method = method
+        if head.value.peer !== session.peer { head.value.peer = session.peer }
+        swap(&head.value.metadata, &stream.value.metadata)
+        swap(&head.value.authority, &stream.value.authority)
+        head.value.deadline = stream.value.deadline
     }
 
     @inline(__always)
@@ -122,7 +131,7 @@ package final class ServerCall: @unchecked Sendable {
     // MARK: The loop's view
 
     @inline(__always)
-    func withMethod<Result>(_ body: (ServedMethod) -> Result) -> Result { hot.value.method.with(body) }
+    func withMethod<Result>(_ body: (ServedMethod) -> Result) -> Result { head.value.method.with(body) }
 
     var session: ServerSession? {
         get { hot.value.session }
@@ -145,11 +154,11 @@ package final class ServerCall: @unchecked Sendable {
     }
 
     /// The one request of a method that takes one.
-    func setRequest(_ message: consuming [UInt8]) { hot.value.request = message }
+    func setRequest(_ message: consuming [UInt8]) { head.value.request = message }
 
     private func takeRequest() -> [UInt8] {
         var message: [UInt8] = []
-        swap(&message, &hot.value.request)
+        swap(&message, &head.value.request)
         return message
     }
 }
@@ -158,22 +167,22 @@ package final class ServerCall: @unchecked Sendable {
 
 extension ServerCall {
     /// The method called.
-    package var method: ServedMethod { hot.value.method.with { $0 } }
+    package var method: ServedMethod { head.value.method.with { $0 } }
 
     /// The request's metadata.
-    package var metadata: Metadata { hot.value.metadata }
+    package var metadata: Metadata { head.value.metadata }
 
-    package var authorityBytes: [UInt8] { hot.value.authority }
+    package var authorityBytes: [UInt8] { head.value.authority }
 
     /// The other end of the connection.
-    package var peer: ConnectionPeer { hot.value.peer }
+    package var peer: ConnectionPeer { head.value.peer }
 
     /// Whether the call ended before its handler: the client cancelled, the deadline passed, the connection was lost.
     package var isOver: Bool { over.load(ordering: .acquiring) }
 
     /// How long the client still waits; `nil` when it set no deadline.
     package var timeRemaining: Duration? {
-        let deadline = hot.value.deadline
+        let deadline = head.value.deadline
         guard deadline != .distantFuture else { return nil }
         return .nanoseconds(max(0, deadline.nanoseconds(since: loop.clock.now())))
     }

@@ -115,8 +115,8 @@ extension ServerSession {
 extension ServerSession: TimerHandler {
     /// A stream's deadline passed: its handler is cancelled, and the call ends with DEADLINE_EXCEEDED.
     ///
-    /// The status goes out in trailers where they can go at once. A bare RST_STREAM CANCEL, which PROTOCOL-HTTP2.md would
-    /// have, is CANCELLED to a client whose own timer is a moment behind; it is for streams whose data is stuck.
+    /// The status goes out in trailers where they can go at once. A bare RST_STREAM CANCEL, which PROTOCOL-HTTP2.md
+    /// would have, is CANCELLED to a client whose own timer is a moment behind; it is for streams whose data is stuck.
     func timerFired(tag: UInt64) {
         guard let streamID = Int32(exactly: tag), let context = context(of: streamID) else { return }
         let stream = StreamHandle(context)

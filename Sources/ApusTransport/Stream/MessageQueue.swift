@@ -21,6 +21,14 @@ struct MessageQueue {
         }
     }
 
+    mutating func append(contentsOf other: consuming MessageQueue) {
+        if isEmpty {
+            self = other
+        } else {
+            while let message = other.popFirst() { append(message) }
+        }
+    }
+
     mutating func popFirst() -> [UInt8]? {
         guard let message = first else { return nil }
         bytes -= message.count
