@@ -1,5 +1,6 @@
 """Load from h2load, and what is left of memory and descriptors after it."""
 
+import os
 import re
 import subprocess
 import sys
@@ -150,7 +151,8 @@ def test_five_thousand_idle_connections_cost_little_and_leave_nothing(start_echo
     before = server.descriptors
     bytes_each, connections = idle_connections.measure(server, 5000)
     print(f"{bytes_each:.0f} bytes per idle connection")
-    assert bytes_each < IDLE_BYTES_MAX
+    if not os.environ.get("APUS_SANITIZER"):  # whose shadow memory would be counted
+        assert bytes_each < IDLE_BYTES_MAX
     raw = RawConnection(server.address)
     answer = raw.call("/echo.v1.EchoService/Get", ECHO_PAYLOAD)
     assert answer.messages == [ECHO_PAYLOAD]
