@@ -102,6 +102,9 @@ extension EventLoop {
 
     /// Runs what is queued, lets go of handlers, and hands over what comes after.
     private func end() {
+        let observers = unsafe state.pointee.endObservers
+        unsafe state.pointee.endObservers = []
+        for observer in observers { observer() }
         finishWork()
         // A handler's last breath may queue more: a continuation that is resumed, a connection that says goodbye.
         _ = unsafe state.pointee.descriptors.close()

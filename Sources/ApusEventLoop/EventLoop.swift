@@ -186,6 +186,13 @@ package final class EventLoop: @unchecked Sendable {
         unsafe state.pointee.turnEndHandlers.append(handler)
     }
 
+    /// Has a closure called, on the loop, when the loop is about to end: whoever lives here can say goodbye, and what
+    /// that queues is still run. Any thread; not called if the loop has ended.
+    package func atEnd(_ body: @escaping @Sendable () -> Void) {
+        // SAFETY: `state` is the loop's own, followed on its own thread only.
+        execute { unsafe self.state.pointee.endObservers.append(body) }
+    }
+
     // MARK: Load
 
     package func connectionAdded() { connectionCount.add(1, ordering: .relaxed) }

@@ -22,6 +22,7 @@ struct LoopState: ~Copyable {
     /// Empty but while handlers are called.
     var spareTurnEndHandlers: [any TurnEndHandler] = []
     var stallObservers: [EventLoop.StallObserver] = []
+    var endObservers: [@Sendable () -> Void] = []
 
     init(now: MonotonicInstant, descriptors: consuming DescriptorTable) {
         self.now = now

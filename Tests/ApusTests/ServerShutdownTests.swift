@@ -186,6 +186,28 @@ import Testing
         #expect(notes.all == ["began", "ended"])
     }
 
+    @Test func `a server whose loops are shut down ends, and its calls with it`() async throws {
+        let (go, notes) = (Signal(), Notes())
+        let loops = try EventLoopGroup(threads: 2, logger: silentLogger)
+        let server = try makeServer(
+            .tcp(host: "127.0.0.1", port: 0),
+            [TestService.waiting(go, notes)],
+            eventLoops: loops
+        )
+        let running = Task { try await server.run() }
+        guard case .ipv4(_, let port) = try await server.listeningAddress else { return }
+        try await withClient(port) { client in
+            let stream = try client.open("/t/Wait")
+            try client.send(.data(stream, framed([1]), endStream: true))
+            while notes.all != ["began"] { usleep(1000) }
+            loops.shutdown()
+            try client.waitUntilClosed()
+        }
+        try await running.value
+        #expect(server.connections == 0)
+        go.send()
+    }
+
     @Test func `servers that share loops end one by one`() async throws {
         let loops = try EventLoopGroup(threads: 2, logger: silentLogger)
         let first = try makeServer(eventLoops: loops)

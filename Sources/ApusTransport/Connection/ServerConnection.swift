@@ -110,6 +110,7 @@ final class ServerConnection {
     private func linger() {
         guard phase == .open else { return }
         phase = .lingering
+        clearAlarm(.handshake)
         session.tearDown(cause: "it was closed")
         do {
             try SystemCalls.shutdownWriting(descriptor)
@@ -130,8 +131,9 @@ final class ServerConnection {
         session.tearDown(cause: cause)
         SystemCalls.close(descriptor)
         unsent = []
-        shard.remove(self)
+        // In this order: who waits for the server's end may look at the number of connections.
         onClose()
+        shard.remove(self)
         if hadBegun, openStreams > 0 {
             shard.logger.info(
                 "lost a connection with calls open",

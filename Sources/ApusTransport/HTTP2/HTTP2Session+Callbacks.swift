@@ -127,6 +127,11 @@ enum HTTP2Callbacks {
 
     private static let onFrameNotSent: nghttp2_on_frame_not_send_callback = { _, frame, code, userData in
         // SAFETY: see the type's comment; nghttp2_strerror returns constants.
+        // Header fields behind a reset, or the end of the session, are nobody's fault.
+        let isOvertaken =
+            code == NGHTTP2_ERR_STREAM_CLOSING.rawValue || code == NGHTTP2_ERR_STREAM_CLOSED.rawValue
+            || code == NGHTTP2_ERR_SESSION_CLOSING.rawValue
+        if isOvertaken { return 0 }
         guard let header = unsafe frame?.pointee.hd, header.type == frameTypeHeaders else { return 0 }
         unsafe withSession(userData) { session in
             if let stream = session.context(of: header.stream_id) {

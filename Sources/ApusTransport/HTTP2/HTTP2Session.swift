@@ -132,7 +132,14 @@ extension HTTP2Session {
     }
 
     /// The space that ``produce(into:)`` needs to be given for one frame.
-    static var frameBytesMax: Int { 16_384 + 9 }
+    ///
+    /// Twice the largest frame: behind a DATA frame that is written in place nghttp2 may hand out another frame before
+    /// it returns.
+    static var frameBytesMax: Int { 2 * oneFrameBytesMax }
+
+    /// The largest frame: SETTINGS_MAX_FRAME_SIZE as it stands, and the frame header (RFC 9113 §4.1, §4.2).
+    private static var oneFrameBytesMax: Int { frameHeaderBytes + 16_384 }
+    private static var frameHeaderBytes: Int { 9 }
 
     /// Fills `buffer` with frames for the peer.
     ///
@@ -270,12 +277,15 @@ extension HTTP2Session {
     /// - Returns: `false` when there is no room for it now.
     final func writeData(_ stream: StreamContext, frameHeader: UnsafePointer<UInt8>, bytes: Int) -> Bool {
         // SAFETY: `output` is set by `produce`, inside which nghttp2 calls this; the room is checked first.
-        guard unsafe output.count - outputBytes >= 9 + bytes, let start = unsafe output.baseAddress else {
-            return false
-        }
-        unsafe (start + outputBytes).copyMemory(from: frameHeader, byteCount: 9)
-        unsafe copyData(stream, into: UnsafeMutableRawBufferPointer(start: start + outputBytes + 9, count: bytes))
-        outputBytes += 9 + bytes
+        // Room is left for the frame that may follow this one, so that `produce` need not check again.
+        let frameBytes = Self.frameHeaderBytes + bytes
+        guard unsafe output.count - outputBytes >= frameBytes + Self.oneFrameBytesMax,
+            let start = unsafe output.baseAddress
+        else { return false }
+        unsafe (start + outputBytes).copyMemory(from: frameHeader, byteCount: Self.frameHeaderBytes)
+        let body = unsafe start + outputBytes + Self.frameHeaderBytes
+        unsafe copyData(stream, into: UnsafeMutableRawBufferPointer(start: body, count: bytes))
+        outputBytes += frameBytes
         return true
     }
 

@@ -83,6 +83,8 @@ extension ServerCall {
             await Suspension<Batch>.wait { continuation in
                 let queued = loop.execute { self.giveBatch(to: continuation) }
                 if !queued { continuation.resume(returning: .failed(self.loopStopped)) }
+                // A cancellation that came before this was queued has cancelled nobody.
+                if queued, Task.isCancelled { loop.execute { self.cancelReader() } }
             }
         } onCancel: {
             loop.execute { self.cancelReader() }

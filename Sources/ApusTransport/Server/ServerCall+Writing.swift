@@ -8,8 +8,7 @@ extension ServerCall {
     /// Queues a response message, and waits while more is queued than the server's high-water mark.
     ///
     /// - Throws: `RESOURCE_EXHAUSTED` when the message is too large; the call's end when it came before; `CANCELLED`
-    /// when
-    ///   the task was cancelled.
+    ///   when the task was cancelled.
     package func write(_ message: [UInt8]) async throws(RPCError) {
         try await finishWriting(message, try writeNow(message))
     }
@@ -28,6 +27,7 @@ extension ServerCall {
         let maxBytes = withMethod { $0.maxResponseBytes }
         guard message.count <= maxBytes else { throw Self.tooLarge(message.count, method) }
         guard loop.isCurrent else { return .isElsewhere }
+        sendWhatIsUnderWay()
         try send(message)
         return sendQueueIsFull.load(ordering: .relaxed) ? .queueIsFull : .queued
     }
@@ -35,7 +35,7 @@ extension ServerCall {
     /// Waits on the loop until the peer has taken enough.
     func waitForRoom() async throws(RPCError) {
         while sendQueueIsFull.load(ordering: .relaxed) {
-            if Task.isCancelled { throw hot.value.endError ?? cancelled }
+            if Task.isCancelled { throw isOver ? hot.value.endError ?? cancelled : cancelled }
             if loop.isCurrent, let worker, worker.isRunning(on: loop) {
                 await Suspension.wait { hot.value.writers.append($0) }
             } else {
@@ -58,13 +58,13 @@ extension ServerCall {
         if isOver { throw await endErrorElsewhere() }
         if Task.isCancelled { throw cancelled }
         let bytes = message.count + MessageDeframer.prefixBytes
-        let underWay = bytesUnderWay.add(bytes, ordering: .relaxed).newValue
-        let queued = loop.execute {
-            self.bytesUnderWay.subtract(bytes, ordering: .relaxed)
-            // The writer learns of the call's end at its next write.
-            try? self.send(message)
+        let underWay = bytesUnderWay.add(bytes, ordering: .releasing).newValue
+        let isFirst = messagesUnderWay.withLock { messages in
+            defer { messages.append(message) }
+            return messages.isEmpty
         }
-        guard queued else { throw loopStopped }
+        // Behind the first, the loop is on its way already.
+        if isFirst, !loop.execute({ self.sendWhatIsUnderWay() }) { throw loopStopped }
         let limit = shard.limits.sendQueueBytesHigh
         if underWay > limit || sendQueueIsFull.load(ordering: .acquiring) {
             await waitToWriteElsewhere()
@@ -73,6 +73,26 @@ extension ServerCall {
         }
     }
 
+    /// On the loop: what was written on another thread goes ahead of what is written, or ended, here. An actor may take
+    /// a handler from thread to thread between two writes.
+    @inline(__always)
+    func sendWhatIsUnderWay() {
+        if bytesUnderWay.load(ordering: .acquiring) > 0 { sendMessagesUnderWay() }
+    }
+
+    private func sendMessagesUnderWay() {
+        var messages = messagesUnderWay.withLock { messages in
+            defer { messages = MessageQueue() }
+            return messages
+        }
+        while let message = messages.popFirst() {
+            bytesUnderWay.subtract(message.count + MessageDeframer.prefixBytes, ordering: .relaxed)
+            // The writer learns of the call's end at its next write.
+            try? send(message)
+        }
+    }
+
+    /// Waits for room by way of the loop's queue: for whoever is on another thread, or may be cancelled on its own.
     private func waitToWriteElsewhere() async {
         await withTaskCancellationHandler {
             await Suspension<Void>.wait { continuation in
@@ -85,6 +105,8 @@ extension ServerCall {
                     }
                 }
                 if !queued { continuation.resume() }
+                // A cancellation that came before this was queued has woken nobody.
+                if queued, Task.isCancelled { loop.execute { self.wakeWriters() } }
             }
         } onCancel: {
             loop.execute { self.wakeWriters() }

@@ -49,7 +49,9 @@ package final class ServerCall: @unchecked Sendable {
     /// Whether the handler has returned: nothing can be written any more.
     let hasReturned = Atomic<Bool>(false)
     let sendQueueIsFull = Atomic<Bool>(false)
+    /// What was written on another thread and is on its way to the loop.
     let bytesUnderWay = Atomic<Int>(0)
+    let messagesUnderWay = Lock(MessageQueue())
     let prefetched = Lock(MessageQueue())
     private let hasResponseMetadata = Atomic<Bool>(false)
     private let responseMetadata = Lock(ResponseMetadata())
@@ -120,6 +122,7 @@ package final class ServerCall: @unchecked Sendable {
         over.store(false, ordering: .relaxed)
         sendQueueIsFull.store(false, ordering: .relaxed)
         hot.value.endError = nil
+        head.value.request = []
         hasResponseMetadata.store(false, ordering: .relaxed)
         responseMetadata.withLock { $0 = ResponseMetadata() }
         hot.value.isReadElsewhere = false
@@ -226,10 +229,8 @@ extension ServerCall {
     @inline(__always)
     func letWaitersGo() {
         if isWaitingToRead { wakeReader() }
-        if !hot.value.writers.isEmpty {
-            sendQueueIsFull.store(false, ordering: .releasing)
-            wakeWriters()
-        }
+        if sendQueueIsFull.load(ordering: .relaxed) { sendQueueIsFull.store(false, ordering: .releasing) }
+        if !hot.value.writers.isEmpty { wakeWriters() }
     }
 
     /// On the loop: the call ended while its handler runs. The handler's task is cancelled, and whatever it waits for
@@ -280,6 +281,7 @@ extension ServerCall {
 
     /// On the loop: the handler returned.
     private func finish(_ completion: HandlerCompletion) {
+        sendWhatIsUnderWay()
         guard let session else { return }
         session.handlerEnded(self, completion)
     }

@@ -16,7 +16,7 @@ package final class ServerCore: Sendable {
         var phase = Phase.serving
         var listeners: [ListenerHandle] = []
         var waiting: [Suspension<Void>] = []
-        var shardsToEmpty = 0
+        var shardsToEmpty: Set<ObjectIdentifier> = []
     }
 
     private let shards: [ServerShard]
@@ -39,7 +39,20 @@ package final class ServerCore: Sendable {
                 runningHandlersInServer: runningHandlers
             )
         }
-        for shard in shards { shard.observeStalls() }
+        for (index, shard) in shards.enumerated() {
+            shard.observeStalls()
+            shard.loop.atEnd { [weak self, weak shard] in
+                if let self, let shard { self.loopEnds(shard, hasListeners: index == 0) }
+            }
+        }
+    }
+
+    /// On a loop that was stopped under the server: its connections end, and without the loop that accepts there is no
+    /// server.
+    private func loopEnds(_ shard: ServerShard, hasListeners: Bool) {
+        if hasListeners { beginDraining() }
+        shard.forEachConnection { $0.abort() }
+        shard.stop()
     }
 
     /// How many connections are open.
@@ -148,7 +161,7 @@ package final class ServerCore: Sendable {
         let listeners: [ListenerHandle]? = state.withLock { state in
             guard state.phase == .serving else { return nil }
             state.phase = .draining
-            state.shardsToEmpty = shards.count
+            state.shardsToEmpty = Set(shards.map { ObjectIdentifier($0) })
             defer { state.listeners = [] }
             return state.listeners
         }
@@ -161,13 +174,13 @@ package final class ServerCore: Sendable {
                     shard.forEachConnection { $0.drain() }
                     shard.whenEmpty { self.shardIsEmpty(shard) }
                 }
-                if !queued { shardIsEmpty(shard) }
+                if !queued { shardIsDone(shard) }
             }
             if let grace = limits.shutdownGracePeriod {
                 shards[0].loop.schedule(after: grace) { [weak self] in self?.stop() }
             }
         }
-        if !queued { finish() }
+        if !queued { for shard in shards { shardIsDone(shard) } }
     }
 
     /// Ends every call and connection now. Returns at once; harmless when repeated.
@@ -180,9 +193,13 @@ package final class ServerCore: Sendable {
 
     private func shardIsEmpty(_ shard: ServerShard) {
         shard.stop()
+        shardIsDone(shard)
+    }
+
+    /// From any thread: the shard has no connection left, or no loop.
+    private func shardIsDone(_ shard: ServerShard) {
         let isLast = state.withLock { state in
-            state.shardsToEmpty -= 1
-            return state.shardsToEmpty == 0
+            state.shardsToEmpty.remove(ObjectIdentifier(shard)) != nil && state.shardsToEmpty.isEmpty
         }
         if isLast { finish() }
     }

@@ -198,7 +198,10 @@ extension ServerSession {
         {
             let next = hot.value.waitingForRoom.removeFirst()
             next.value.waitsForRoom = false
-            if let method = next.value.method { method.with { creditMessageUnderWay(next, $0) } }
+            // Its message may have come whole meanwhile: then it is in nobody's way.
+            if next.value.deframer.isMidMessage, let method = next.value.method {
+                method.with { creditMessageUnderWay(next, $0) }
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ internal import ApusBase
 extension ServerSession {
     /// From this size on a single answer takes turns with the connection's other streams; smaller ones fit in one
     /// frame.
-    private static let fairShareBytesMin = 16 * 1024
+    private static let fairShareBytesMin = 16 * 1024 - MessageDeframer.prefixBytes
 
     /// Answers a call with its one message and the status OK.
     @inline(__always)
@@ -17,10 +17,10 @@ extension ServerSession {
             guard takeTrailers(metadata, stream) else { return }
             sendHead(stream, call)
         }
+        if message.count > Self.fairShareBytesMin { shareFairly(stream.value.id) }
         switch stream.value.state.sendMessage() {
         case .tooLate: return
         case .sendHeadThenMessage:
-            if message.count > Self.fairShareBytesMin { shareFairly(stream.value.id) }
             stream.value.outbound.append(message)
             _ = stream.value.state.sendStatus()
             submitUsualResponse(stream.value.id, stream.context)

@@ -1,5 +1,7 @@
 /// Messages in order, first in, first out. One message at a time, which is what a unary call has, costs no allocation.
 struct MessageQueue {
+    private static let capacityKept = 256
+
     private var first: [UInt8]?
     private var rest: [[UInt8]] = []
     private var restStart = 0
@@ -49,7 +51,8 @@ struct MessageQueue {
     /// Without this the array of a queue that is never quite empty would grow for ever.
     private mutating func compact() {
         if restStart == rest.count {
-            rest.removeAll(keepingCapacity: true)
+            // A burst's memory is not kept: the records that hold queues are, for the next stream.
+            rest.removeAll(keepingCapacity: rest.capacity <= Self.capacityKept)
             restStart = 0
         } else if restStart >= 64, restStart * 2 >= rest.count {
             rest.removeSubrange(..<restStart)

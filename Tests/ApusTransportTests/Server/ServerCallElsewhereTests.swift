@@ -1,5 +1,6 @@
 import ApusBase
 import ApusEventLoop
+import Glibc
 import TestSupport
 import Testing
 
@@ -273,9 +274,36 @@ import Testing
             #expect(seen == ["0", "1", "2", "3", "4"])
             #expect(kept.value.allSatisfy { !$0.isCancelled })
         }
+        // What a handler keeps of its calls keeps the server, and so itself.
+        kept.update { $0 = [] }
     }
 
     // MARK: Writing
+
+    @Test(arguments: [true, false])
+    func `what was written on another thread goes ahead of what comes after it on the loop`(writes: Bool) async throws {
+        let write = method(
+            "Write",
+            .serverStreaming { _, call in
+                let isWritten = Mutexed(false)
+                Task.detached {
+                    for text in ["a", "b", "c"] { try? await call.write(Array(text.utf8)) }
+                    isWritten.update { $0 = true }
+                }
+                // The loop is kept from its inbox: the messages are on their way when this goes on.
+                while !isWritten.value { usleep(100) }
+                if writes { try await call.write(Array("d".utf8)) }
+            }
+        )
+        try await withSession([write]) { session in
+            await session.receive(.headers(1, .request("/t/Write")), .data(1, framedText("m"), endStream: true))
+            await session.wait(for: "the answer") { $0.answers[1]?.isOver == true }
+            let answer = await session.look { $0.answers[1] }
+            let texts = answer?.messages?.map { String(decoding: $0, as: UTF8.self) }
+            #expect(texts == (writes ? ["a", "b", "c", "d"] : ["a", "b", "c"]))
+            #expect(answer?.status == 0)
+        }
+    }
 
     @Test(arguments: [HandlerExecutor.eventLoop, .globalConcurrent])
     func `a writer waits for a slow peer, and everything comes in order`(executor: HandlerExecutor) async throws {

@@ -186,4 +186,29 @@ import Testing
             #expect(answer.status == 0)
         }
     }
+
+    /// A DATA frame that is written in place leaves room for the trailers that nghttp2 hands out behind it: the first
+    /// answer moves the end of the last one, byte by byte, over the end of the buffer.
+    @Test func `answers of a frame each fill the output to its end and no further`() async throws {
+        let exact = method(
+            "Exact",
+            .synchronousUnary { message, _ in [UInt8](repeating: 9, count: 16_000 + message.count) }
+        )
+        for extra in stride(from: 100, through: 340, by: 1) {
+            try await withSession([exact]) { session in
+                let sizes = [extra, 379, 379, 379]
+                let requests = sizes.enumerated().flatMap { index, size in
+                    let stream = UInt32(index * 2 + 1)
+                    let body = framed([UInt8](repeating: 1, count: size))
+                    return [Frame.headers(stream, .request("/t/Exact")), .data(stream, body, endStream: true)]
+                }
+                await session.receive(requests)
+                for (index, size) in sizes.enumerated() {
+                    let answer = await session.answer(UInt32(index * 2 + 1))
+                    #expect(answer.messages?.map(\.count) == [16_000 + size])
+                    #expect(answer.status == 0)
+                }
+            }
+        }
+    }
 }
