@@ -16,6 +16,8 @@ from server_process import PATIENCE, REPOSITORY, wait_until
 
 MIB = 1024 * 1024
 IDLE_BYTES_MAX = 32 * 1024
+# What memory may have grown by after very many calls. The address sanitizer keeps freed blocks for a while.
+GROWTH_BYTES_MAX = (32 if os.environ.get("APUS_SANITIZER") == "address" else 3) * MIB
 
 
 def h2load(server, path, count, tmp_path, payload=b"hello", connections=10, streams=100, seconds=120):
@@ -74,7 +76,7 @@ def test_a_hundred_thousand_calls_in_a_row_leave_memory_flat(start_scenarios, tm
     succeeded, _ = h2load(server, SERVICE + method, count, tmp_path)
     assert succeeded == count
     grown = server.rss_bytes - before
-    assert grown < 3 * MIB, f"{grown / count:.1f} bytes per call"
+    assert grown < GROWTH_BYTES_MAX, f"{grown / count:.1f} bytes per call"
 
 
 def test_calls_that_fail_leave_memory_flat(start_scenarios, tmp_path):
@@ -86,7 +88,7 @@ def test_calls_that_fail_leave_memory_flat(start_scenarios, tmp_path):
     before = server.rss_bytes
     for path in paths:
         h2load(server, path, 15_000, tmp_path)
-    assert server.rss_bytes - before < 3 * MIB
+    assert server.rss_bytes - before < GROWTH_BYTES_MAX
 
 
 def test_calls_that_are_cut_off_leave_memory_flat(start_scenarios, open_raw):
@@ -108,7 +110,7 @@ def test_calls_that_are_cut_off_leave_memory_flat(start_scenarios, open_raw):
     round_of_calls(2000)
     before = server.rss_bytes
     round_of_calls(10_000)
-    assert server.rss_bytes - before < 3 * MIB
+    assert server.rss_bytes - before < GROWTH_BYTES_MAX
 
 
 def connect_and_leave(address, count):
@@ -143,7 +145,7 @@ def test_descriptors_return_after_connecting_and_disconnecting(start_scenarios, 
     descriptors, memory = server.descriptors, server.rss_bytes
     connect_and_leave(server.address, cycles)
     assert wait_until(lambda: server.descriptors <= descriptors, 5), (descriptors, server.descriptors)
-    assert server.rss_bytes - memory < 3 * MIB
+    assert server.rss_bytes - memory < GROWTH_BYTES_MAX
 
 
 def test_five_thousand_idle_connections_cost_little_and_leave_nothing(start_echo):
