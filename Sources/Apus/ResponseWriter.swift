@@ -18,8 +18,8 @@ public struct ResponseWriter<Message: Sendable>: Sendable {
     ///
     /// To return means that the message is queued, not that the client has it.
     ///
-    /// - Throws: ``RPCError``: the end of the call, when the client cancelled, its deadline passed or the connection was
-    ///   lost; `RESOURCE_EXHAUSTED` for a message over the limit; `INTERNAL` for one that cannot be encoded.
+    /// - Throws: ``RPCError``: the end of the call, when the client cancelled, its deadline passed or its connection
+    ///   was lost; `RESOURCE_EXHAUSTED` for a message over the limit; `INTERNAL` for one that cannot be encoded.
     @inlinable
     public func write(_ message: Message) async throws {
         let bytes = try encode(message, context)

@@ -111,7 +111,7 @@ class HTTP2Session {
 extension HTTP2Session {
     /// Reads what the peer sent.
     ///
-    /// - Returns: `nil`, or why the connection has to be closed; what explains it to the peer (GOAWAY) may be waiting in
+    /// - Returns: `nil`, or why the connection has to be closed; what explains it to the peer (GOAWAY) may wait in
     ///   ``produce(into:)``.
     final func receive(_ bytes: UnsafeRawBufferPointer) -> String? {
         // SAFETY: `bytes` is the caller's for the length of this call; nghttp2 keeps nothing of it.
