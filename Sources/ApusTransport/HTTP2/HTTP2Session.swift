@@ -162,13 +162,6 @@ extension HTTP2Session {
         return outputBytes
     }
 
-    /// Whether anything waits for ``produce(into:)``.
-    final var wantsToSend: Bool {
-        // SAFETY: see `session`.
-        guard let session = unsafe session else { return false }
-        return unsafe nghttp2_session_want_write(session) != 0
-    }
-
     /// Whether the connection has served its purpose: it was closed by GOAWAY or a fault, and nothing is left to do.
     final var isFinished: Bool {
         // SAFETY: see `session`.
