@@ -6,9 +6,11 @@ package final class Router: Sendable {
     private let slots: [ServedMethod?]
     private let services: Set<String>
     package let methods: [ServedMethod]
+    let fallback: Fallback?
 
-    package init(_ methods: [ServedMethod]) {
+    package init(_ methods: [ServedMethod], fallback: Fallback? = nil) {
         self.methods = methods
+        self.fallback = fallback
         self.services = Set(methods.map(\.descriptor.service))
         var capacity = 8
         while capacity < methods.count * 2 { capacity *= 2 }

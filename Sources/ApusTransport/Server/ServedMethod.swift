@@ -26,10 +26,12 @@ package enum MethodHandler: Sendable {
     }
 }
 
-/// A method that a stream was opened for, without a reference count: the router keeps it as long as there are streams.
+/// A method that a stream was opened for, without a reference count: the router keeps it as long as there are streams,
+/// and one that the fallback made is kept by its session, streams and calls.
 @safe
 struct ServedMethodRef {
-    // SAFETY: the shard holds the router, the session holds the shard, and streams live in sessions.
+    // SAFETY: the shard holds the router, the session holds the shard, and streams live in sessions. A method that is
+    // not the router's stands beside its reference, in `madeMethod`, wherever one is kept.
     private let method: Unmanaged<ServedMethod>
 
     init(_ method: ServedMethod) { unsafe self.method = Unmanaged.passUnretained(method) }

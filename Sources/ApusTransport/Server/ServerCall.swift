@@ -19,6 +19,8 @@ package final class ServerCall: @unchecked Sendable {
     /// ``Hot``, so that no reader is in the way of the loop.
     private struct Head {
         var method: ServedMethodRef
+        /// That method, if it was made for this call and nobody else keeps it.
+        var madeMethod: ServedMethod?
         var peer: ConnectionPeer
         var metadata = Metadata()
         var authority: [UInt8] = []
@@ -113,6 +115,7 @@ package final class ServerCall: @unchecked Sendable {
         if hasReturned.load(ordering: .relaxed) { hasReturned.store(false, ordering: .relaxed) }
         if hot.value.worker != nil { hot.value.worker = nil }
         if hot.value.task != nil { hot.value.task = nil }
+        if head.value.madeMethod != nil { head.value.madeMethod = nil }
         if over.load(ordering: .relaxed) || hasResponseMetadata.load(ordering: .relaxed) || hot.value.isReadElsewhere {
             recycleWhatIsRare()
         }
@@ -155,6 +158,9 @@ package final class ServerCall: @unchecked Sendable {
         get { hot.value.task }
         set { hot.value.task = newValue }
     }
+
+    /// Keeps a method alive that the router does not.
+    func keep(_ madeMethod: ServedMethod) { head.value.madeMethod = madeMethod }
 
     /// The one request of a method that takes one.
     func setRequest(_ message: consuming [UInt8]) { head.value.request = message }

@@ -25,8 +25,14 @@ package final class ServerCore: Sendable {
     private let connectionCount = SharedCount()
     private let state = Lock(State())
 
-    package init(methods: [ServedMethod], limits: ServerLimits, loops: [EventLoop], logger: Logger) {
-        let router = Router(methods)
+    package init(
+        methods: [ServedMethod],
+        fallback: Fallback? = nil,
+        limits: ServerLimits,
+        loops: [EventLoop],
+        logger: Logger
+    ) {
+        let router = Router(methods, fallback: fallback)
         let runningHandlers = limits.maxHandlers == nil ? nil : SharedCount()
         self.limits = limits
         self.logger = logger

@@ -41,6 +41,8 @@ extension ServerSession {
             if method.takesOneRequest {
                 call.setRequest(stream.value.inbound.popFirst() ?? [])
                 releaseBuffer(of: stream)
+            } else if let made = stream.value.madeMethod {
+                call.keep(made)
             }
             hot.value.runningHandlers += 1
             stream.value.call = call

@@ -40,6 +40,8 @@ final class ServerSession: HTTP2Session {
         var head = RequestHead()
         /// The method that the head's path named last.
         var recentMethod: ServedMethodRef?
+        /// That method, if the fallback made it for the path.
+        var madeMethod: ServedMethod?
         /// Fields of the answer being made; kept to be used again.
         var fields = HeaderFields()
         var outputIsAnnounced = false
@@ -108,6 +110,7 @@ final class ServerSession: HTTP2Session {
             return reject(stream, Rejection(error: error))
         }
         stream.value.method = method
+        if let made = hot.value.madeMethod { stream.value.madeMethod = made }
         hot.value.head.end()
         if !flags.contains(.acceptsTrailers) { noteMissingTrailers() }
         // A record that is used again often holds these very buffers: then no reference needs to be counted.
@@ -138,9 +141,18 @@ final class ServerSession: HTTP2Session {
         if hot.value.head.pathIsNew {
             let path = hot.value.head.path
             hot.value.recentMethod = shard.router.find(path.span).map { ServedMethodRef($0) }
+            if hot.value.recentMethod == nil || hot.value.madeMethod != nil { fallBack(path) }
             hot.value.head.pathWasLookedUp()
         }
         return hot.value.recentMethod
+    }
+
+    /// Of a path that is not in the table the fallback makes a method, which its streams and calls keep alive.
+    private func fallBack(_ path: [UInt8]) {
+        hot.value.madeMethod = nil
+        guard hot.value.recentMethod == nil, let made = shard.router.fallback?.method(for: path.span) else { return }
+        hot.value.madeMethod = made
+        hot.value.recentMethod = ServedMethodRef(made)
     }
 
     /// Starts the deadline; `false` when it has passed already.

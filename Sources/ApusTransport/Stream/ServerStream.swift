@@ -10,6 +10,8 @@ struct ServerStream {
     var state = ServerStreamState()
     /// Set once the head named a method that is served; the server's table keeps it alive.
     var method: ServedMethodRef?
+    /// That method, if it is not in the table.
+    var madeMethod: ServedMethod?
     var deframer = MessageDeframer()
     /// The one request of a method that takes one, then the messages that a streaming handler has not taken.
     var inbound = MessageQueue()
@@ -50,6 +52,7 @@ struct ServerStream {
         id = 0
         state = ServerStreamState()
         method = nil
+        if madeMethod != nil { madeMethod = nil }
         if deframer.isMidMessage { deframer.reset() }
         if !inbound.isEmpty { inbound.removeAll() }
         if outbound.bytes > 0 { outbound.removeAll() }

@@ -23,12 +23,12 @@ final class SessionHarness: @unchecked Sendable, SessionCarrier, TurnEndHandler 
     private(set) var receiveError: String?
     private(set) var pingAcks = 0
 
-    init(loop: EventLoop, clock: ManualClock?, methods: [ServedMethod], limits: ServerLimits, handlers: SharedCount?) {
+    init(loop: EventLoop, clock: ManualClock?, router: Router, limits: ServerLimits, handlers: SharedCount?) {
         self.loop = loop
         self.clock = clock
         shard = ServerShard(
             loop: loop,
-            router: Router(methods),
+            router: router,
             limits: limits,
             logger: silentLogger,
             runningHandlersInServer: handlers
@@ -179,6 +179,7 @@ let silentLogger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 /// A session that is open, for one test.
 func withSession(
     _ methods: [ServedMethod],
+    fallback: Fallback? = nil,
     limits: ServerLimits = ServerLimits(),
     clock: ManualClock? = nil,
     handlers: SharedCount? = nil,
@@ -187,7 +188,8 @@ func withSession(
     _ body: (SessionHarness) async throws -> Void
 ) async throws {
     let loop = try EventLoop(name: "test-loop", clock: clock ?? MonotonicClock(), logger: silentLogger)
-    let harness = SessionHarness(loop: loop, clock: clock, methods: methods, limits: limits, handlers: handlers)
+    let router = Router(methods, fallback: fallback)
+    let harness = SessionHarness(loop: loop, clock: clock, router: router, limits: limits, handlers: handlers)
     var failure: (any Error)?
     do {
         try await harness.open(opening, acknowledges: acknowledgesSettings)
