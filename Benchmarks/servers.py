@@ -1,4 +1,4 @@
-"""The servers that `floor` and `budget` compare: how each is built, started, asked and stopped.
+"""The servers that `floor`, `budget` and `run` compare: how each is built, started, asked and stopped.
 
 What is built goes to the package's scratch directory, `Benchmarks/.build` or $APUS_BENCH_SCRATCH, and is rebuilt only
 when its source is newer.
@@ -35,6 +35,13 @@ VARIANTS = {
     "proto-async": ("bench-server", ["--handler", "proto-async", "--threads", "1"]),
 }
 
+# Those of other stacks; peers.py builds them.
+PEERS = {
+    "grpc-go": ("go-server", []),
+    "cpp-callback": ("cpp-server", ["--api", "callback"]),
+    "cpp-async": ("cpp-server", ["--api", "async"]),
+}
+
 
 class Failure(Exception):
     """Something that makes the measurement void; it ends the script with its text."""
@@ -61,37 +68,44 @@ def build_tools():
     if compiler is None:
         raise Failure("no C compiler found (clang, cc or $CC)")
     os.makedirs(TOOLS, exist_ok=True)
-    for name, source, extra in [
-        ("floor", "Floor/floor.c", ["-lnghttp2"]),
-        ("replay", "Replay/replay.c", ["-lnghttp2"]),
-        ("libmalloccount.so", "MallocCount/malloccount.c", ["-fPIC", "-shared"]),
+    for name, sources, extra in [
+        ("floor", ["Floor/floor.c", "Floor/pool.h", "Floor/message.h"], ["-lnghttp2"]),
+        ("floor-client", ["Floor/floor-client.c", "Floor/pool.h", "Floor/message.h"], ["-lnghttp2"]),
+        ("replay", ["Replay/replay.c"], ["-lnghttp2"]),
+        ("libmalloccount.so", ["MallocCount/malloccount.c"], ["-fPIC", "-shared"]),
     ]:
-        source, target = os.path.join(HERE, source), tool(name)
-        if os.path.exists(target) and os.path.getmtime(target) > os.path.getmtime(source):
+        sources, target = [os.path.join(HERE, source) for source in sources], tool(name)
+        if is_newer(target, sources):
             continue
         # DWARF 4: valgrind 3.19 does not read version 5
-        run([compiler, "-O2", "-gdwarf-4", "-Wall", "-Wextra", "-o", target, source, *extra])
+        run([compiler, "-O2", "-gdwarf-4", "-Wall", "-Wextra", "-o", target, sources[0], *extra])
 
 
-def build_bench_server(static):
+def is_newer(target, sources):
+    """True if a file is there and was made after all of its sources."""
+    return os.path.exists(target) and os.path.getmtime(target) > max(map(os.path.getmtime, sources))
+
+
+def build_swift(product, static=False):
+    """Builds bench-server or bench-client."""
     # Other flags rebuild everything, so each way to link has a scratch directory of its own.
     scratch = os.path.join(SCRATCH, "static") if static else SCRATCH
     arguments = ["swift", "build", "--quiet", "--package-path", HERE, "--scratch-path", scratch, "-c", "release",
-                 "--product", "bench-server",
+                 "--product", product,
                  "--disable-build-manifest-caching",  # else files added to or removed from ../Sources go unseen
                  "-Xlinker", "--strip-debug"]  # DWARF 5 stops valgrind 3.19; the names of functions stay
     if static:
         arguments.append("--static-swift-stdlib")
     run(arguments, stdout=sys.stderr)
     shown = run([*arguments, "--show-bin-path"], stdout=subprocess.PIPE).stdout.decode().strip()
-    shutil.copy2(os.path.join(shown, "bench-server"), tool("bench-server"))
+    shutil.copy2(os.path.join(shown, product), tool(product))
 
 
 def build(variants, static=False):
     """Builds what the variants need; the tools directory then has the bench-server that was asked for last."""
     build_tools()
     if any(VARIANTS[name][0] == "bench-server" for name in variants):
-        build_bench_server(static)
+        build_swift("bench-server", static)
 
 
 def run(arguments, **options):
@@ -108,7 +122,7 @@ class Server:
     """A started server; a context manager that stops it."""
 
     def __init__(self, variant, listen, core=None, prefix=(), environment=None):
-        binary, arguments = VARIANTS[variant]
+        binary, arguments = VARIANTS.get(variant) or PEERS[variant]
         self.variant = variant
         self.errors = tempfile.TemporaryFile()
         pin = (lambda: os.sched_setaffinity(0, {core})) if core is not None else None
@@ -125,7 +139,7 @@ class Server:
 
     def _wait_until_listening(self):
         # The line is all a server prints, so a blocking read is enough; a timer bounds it.
-        timer = _Alarm(START_SECONDS_MAX, self.process)
+        timer = Alarm(START_SECONDS_MAX, self.process)
         with timer:
             for line in self.process.stdout:
                 match = re.match(rb"listening on (\S+)", line)
@@ -165,7 +179,7 @@ class Server:
         self.errors.close()
 
 
-class _Alarm:
+class Alarm:
     """Kills a process that takes too long, so that a read from it ends."""
 
     def __init__(self, seconds, process):

@@ -10,7 +10,8 @@
 // directions, the length prefix of every message (a unary request is exactly one whole message; a stream echoes whole
 // messages only), the method's path, a bound on every buffer.
 // What it leaves out: metadata, deadlines, content types, compression, TLS, logging, fairness between bulk streams,
-// more than one method per shape.
+// more than one method per shape. Beside the unary and the bidirectional echo it has `Repeat`, which answers with as
+// many messages as the request says, so that clients can be measured on a one-way stream.
 // What it does to be cheap: streams and nghttp2's own blocks come from free lists, names and values of fields are not
 // copied, the last stream looked up is remembered, closed streams and the priority tree of RFC 7540 are switched off.
 //
@@ -38,6 +39,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "message.h"
+#include "pool.h"
+
 enum {
     readBytesMax = 64 * 1024,
     // One turn's output. A frame of nghttp2's is at most 9 + 16384 bytes here: no peer setting makes DATA longer,
@@ -45,13 +49,10 @@ enum {
     turnBytesMax = 256 * 1024,
     dataFrameBytesMax = 16 * 1024,
     frameBytesMax = 9 + dataFrameBytesMax,
-    prefixBytes = 5,
     smallBodyBytes = 192,
     bodyBytesMax = 16 * 1024 * 1024,
     streamsPerSlab = 32,
     eventsPerWait = 64,
-    poolClassBytes = 64,
-    poolClasses = 17,
     maxConcurrentStreams = 1024,
     connectionWindowBytes = 4 * 1024 * 1024,
     streamWindowBytes = 1024 * 1024,
@@ -64,7 +65,7 @@ static void die(const char *what) {
 
 // MARK: - State
 
-enum kind { unknownMethod, unary, bidirectional };
+enum kind { unknownMethod, unary, bidirectional, repeated };
 
 /// One request. `body` holds what came and was not yet sent back:
 ///
@@ -78,6 +79,7 @@ struct stream {
     bool ended;     // the peer's END_STREAM was seen
     bool deferred;  // the read callback had nothing to give
     uint32_t sent, whole, length, capacity;
+    uint64_t remaining;  // messages still to send, of `repeated`
     uint8_t *body;  // `small`, until a body outgrows it
     uint8_t small[smallBodyBytes];
 };
@@ -108,80 +110,6 @@ static uint8_t turnBuffer[turnBytesMax];
 
 // Tags of epoll registrations that are not connections.
 static char listenerTag, signalTag;
-
-// MARK: - Blocks for nghttp2
-
-/// What stands before each block: the free list it belongs to, 0 for none. 16 bytes keep malloc's alignment.
-union poolHeader {
-    size_t class;
-    union poolHeader *nextFree;
-    max_align_t alignment;
-};
-
-static union poolHeader *poolFreeBlocks[poolClasses];
-
-static void *poolMalloc(size_t size, void *context) {
-    (void)context;
-    size_t class = (size + sizeof(union poolHeader) + poolClassBytes - 1) / poolClassBytes;
-    union poolHeader *block;
-    if (class >= poolClasses) {
-        block = malloc(size + sizeof *block);
-        class = 0;
-    } else if ((block = poolFreeBlocks[class]) != NULL) {
-        poolFreeBlocks[class] = block->nextFree;
-    } else {
-        block = malloc(class * poolClassBytes);
-    }
-    if (block == NULL) return NULL;
-    block->class = class;
-    return block + 1;
-}
-
-static void poolFree(void *pointer, void *context) {
-    (void)context;
-    if (pointer == NULL) return;
-    union poolHeader *block = (union poolHeader *)pointer - 1;
-    size_t class = block->class;
-    if (class == 0) {
-        free(block);
-        return;
-    }
-    block->nextFree = poolFreeBlocks[class];
-    poolFreeBlocks[class] = block;
-}
-
-static void *poolCalloc(size_t count, size_t size, void *context) {
-    void *pointer = poolMalloc(count * size, context);
-    if (pointer != NULL) memset(pointer, 0, count * size);
-    return pointer;
-}
-
-static void *poolRealloc(void *pointer, size_t size, void *context) {
-    if (pointer == NULL) return poolMalloc(size, context);
-    union poolHeader *block = (union poolHeader *)pointer - 1;
-    if (block->class == 0) {
-        block = realloc(block, size + sizeof *block);
-        return block == NULL ? NULL : block + 1;
-    }
-    size_t old = block->class * poolClassBytes - sizeof *block;
-    if (size <= old) return pointer;
-    void *grown = poolMalloc(size, context);
-    if (grown == NULL) return NULL;
-    memcpy(grown, pointer, old);
-    poolFree(pointer, context);
-    return grown;
-}
-
-static void drainPool(void) {
-    for (size_t class = 0; class < poolClasses; class++)
-        while (poolFreeBlocks[class] != NULL) {
-            union poolHeader *block = poolFreeBlocks[class];
-            poolFreeBlocks[class] = block->nextFree;
-            free(block);
-        }
-}
-
-static nghttp2_mem pool = {NULL, poolMalloc, poolFree, poolCalloc, poolRealloc};
 
 // MARK: - Streams
 
@@ -309,8 +237,57 @@ static ssize_t readBody(nghttp2_session *session, int32_t id, uint8_t *buffer, s
     return NGHTTP2_ERR_DEFERRED;
 }
 
+/// Gives nghttp2 as many copies of the message as fit, then the trailers.
+static ssize_t readCopies(nghttp2_session *session, int32_t id, uint8_t *buffer, size_t length, uint32_t *flags,
+                          nghttp2_data_source *source, void *context) {
+    (void)context;
+    struct stream *stream = source->ptr;
+    if (length > dataFrameBytesMax) length = dataFrameBytesMax;
+    size_t filled = 0;
+    // `sent` is how much of a message went out in the last frame, when the window had no room for the whole.
+    while (filled < length && stream->remaining > 0) {
+        size_t count = messageBytes - stream->sent;
+        if (count > length - filled) count = length - filled;
+        memcpy(buffer + filled, message + stream->sent, count);
+        filled += count;
+        stream->sent += (uint32_t)count;
+        if (stream->sent < messageBytes) break;
+        stream->sent = 0;
+        stream->remaining -= 1;
+    }
+    if (stream->remaining > 0) return (ssize_t)filled;
+    *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
+    if (nghttp2_submit_trailer(session, id, okTrailers, 1) != 0) return NGHTTP2_ERR_CALLBACK_FAILURE;
+    return (ssize_t)filled;
+}
+
+/// True if the body is one whole message.
+static bool isOneMessage(const struct stream *stream) {
+    uint32_t size;
+    if (stream->length < prefixBytes) return false;
+    memcpy(&size, stream->body + 1, sizeof size);
+    return stream->length == prefixBytes + (uint64_t)ntohl(size);
+}
+
+/// The count in a request of `repeated`: a string field with a decimal number. 0 for anything else.
+static uint64_t wantedCopies(const struct stream *stream) {
+    const uint8_t *text = stream->body + prefixBytes;
+    if (!isOneMessage(stream) || stream->length < prefixBytes + 2 || text[0] != 0x0a) return 0;
+    uint32_t digits = stream->length - prefixBytes - 2;
+    if (text[1] != digits || digits == 0 || digits > 18) return 0;
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < digits; i++) {
+        if (text[2 + i] < '0' || text[2 + i] > '9') return 0;
+        count = count * 10 + (text[2 + i] - '0');
+    }
+    return count;
+}
+
 static int answer(nghttp2_session *session, struct stream *stream) {
-    nghttp2_data_provider provider = {.source = {.ptr = stream}, .read_callback = readBody};
+    nghttp2_data_provider provider = {
+        .source = {.ptr = stream},
+        .read_callback = stream->kind == repeated ? readCopies : readBody,
+    };
     return nghttp2_submit_response(session, stream->id, responseHeaders, 2, &provider);
 }
 
@@ -320,14 +297,16 @@ static int endRequest(nghttp2_session *session, struct stream *stream) {
     switch (stream->kind) {
     case unknownMethod:
         return nghttp2_submit_response(session, stream->id, unimplementedTrailersOnly, 3, NULL);
-    case unary: {
-        uint32_t size = 0;
-        if (stream->length >= prefixBytes) memcpy(&size, stream->body + 1, sizeof size);
-        if (stream->length != prefixBytes + (uint64_t)ntohl(size))
+    case unary:
+        if (!isOneMessage(stream))
             return nghttp2_submit_response(session, stream->id, internalTrailersOnly, 3, NULL);
         stream->whole = stream->length;
         return answer(session, stream);
-    }
+    case repeated:
+        stream->remaining = wantedCopies(stream);
+        if (stream->remaining == 0)
+            return nghttp2_submit_response(session, stream->id, internalTrailersOnly, 3, NULL);
+        return answer(session, stream);
     case bidirectional:
         if (!stream->deferred) return 0;  // the read callback will see `ended`
         stream->deferred = false;
@@ -348,9 +327,6 @@ static int onBeginHeaders(nghttp2_session *session, const nghttp2_frame *frame, 
     return 0;
 }
 
-static const char unaryPath[] = "/echo.v1.EchoService/Get";
-static const char bidirectionalPath[] = "/echo.v1.EchoService/Update";
-
 static int onHeader(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t nameLength,
                     const uint8_t *value, size_t valueLength, uint8_t flags, void *context) {
     (void)session, (void)flags;
@@ -363,6 +339,8 @@ static int onHeader(nghttp2_session *session, const nghttp2_frame *frame, const 
         stream->kind = unary;
     else if (valueLength == sizeof bidirectionalPath - 1 && memcmp(value, bidirectionalPath, valueLength) == 0)
         stream->kind = bidirectional;
+    else if (valueLength == sizeof repeatPath - 1 && memcmp(value, repeatPath, valueLength) == 0)
+        stream->kind = repeated;
     return 0;
 }
 

@@ -12,6 +12,18 @@ enum HandlerKind: String, CaseIterable {
 
 private let get = MethodDescriptor(service: "echo.v1.EchoService", method: "Get")
 private let update = MethodDescriptor(service: "echo.v1.EchoService", method: "Update")
+private let repeatText = MethodDescriptor(service: "bench.v1.BenchService", method: "Repeat")
+
+/// What `Repeat` streams.
+private let messageText = "this is echo number 0000000000"
+
+/// The number of messages that a request of `Repeat` asks for.
+private func count(in text: String) throws -> Int {
+    guard let count = Int(text), count >= 0 else {
+        throw RPCError(code: .invalidArgument, message: "not a count: \(text)")
+    }
+    return count
+}
 
 /// Echoes messages as bytes: what the stack itself costs.
 struct RawEcho: RPCService {
@@ -28,6 +40,12 @@ struct RawEcho: RPCService {
             responses,
             _ in
             for try await message in requests {
+                try await responses.write(message)
+            }
+        }
+        let message = [0x0A, UInt8(messageText.utf8.count)] + messageText.utf8
+        registry.serverStreaming(repeatText, request: BytesCodec(), response: BytesCodec()) { request, responses, _ in
+            for _ in 0..<(try count(in: String(decoding: request.dropFirst(2), as: UTF8.self))) {
                 try await responses.write(message)
             }
         }
@@ -53,6 +71,11 @@ struct ProtoEcho: RPCService {
         registry.bidirectionalStreaming(update, request: request, response: response) { requests, responses, _ in
             for try await message in requests {
                 try await responses.write(Echo_V1_EchoResponse.with { $0.text = message.text })
+            }
+        }
+        registry.serverStreaming(repeatText, request: request, response: response) { message, responses, _ in
+            for _ in 0..<(try count(in: message.text)) {
+                try await responses.write(Echo_V1_EchoResponse.with { $0.text = messageText })
             }
         }
     }
