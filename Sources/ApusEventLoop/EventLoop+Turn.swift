@@ -105,6 +105,9 @@ extension EventLoop {
         let observers = unsafe state.pointee.endObservers
         unsafe state.pointee.endObservers = []
         for observer in observers { observer() }
+        let residents = unsafe state.pointee.residents
+        unsafe state.pointee.residents = [:]
+        for resident in residents.values { resident.loopEnds() }
         finishWork()
         // A handler's last breath may queue more: a continuation that is resumed, a connection that says goodbye.
         _ = unsafe state.pointee.descriptors.close()

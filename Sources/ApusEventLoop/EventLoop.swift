@@ -193,6 +193,20 @@ package final class EventLoop: @unchecked Sendable {
         execute { unsafe self.state.pointee.endObservers.append(body) }
     }
 
+    /// Keeps an object, and tells it when the loop is about to end, until it is removed. The loop's own thread.
+    package func addResident(_ resident: any LoopResident) {
+        // SAFETY: as above.
+        assertCurrent()
+        unsafe state.pointee.residents[ObjectIdentifier(resident)] = resident
+    }
+
+    package func removeResident(_ resident: any LoopResident) {
+        // SAFETY: as above. Bound to a name, so that the resident is dropped when the table is no longer being changed.
+        assertCurrent()
+        let removed = unsafe state.pointee.residents.removeValue(forKey: ObjectIdentifier(resident))
+        _ = removed
+    }
+
     // MARK: Load
 
     package func connectionAdded() { connectionCount.add(1, ordering: .relaxed) }
@@ -240,6 +254,11 @@ package final class EventLoop: @unchecked Sendable {
         }
         return true
     }
+}
+
+/// Lives on a loop, and is told when that is about to end: it can say goodbye, and what that queues is still run.
+package protocol LoopResident: AnyObject {
+    func loopEnds()
 }
 
 /// Is called when the turn ends in which it was added.

@@ -23,6 +23,7 @@ struct LoopState: ~Copyable {
     var spareTurnEndHandlers: [any TurnEndHandler] = []
     var stallObservers: [EventLoop.StallObserver] = []
     var endObservers: [@Sendable () -> Void] = []
+    var residents: [ObjectIdentifier: any LoopResident] = [:]
 
     init(now: MonotonicInstant, descriptors: consuming DescriptorTable) {
         self.now = now

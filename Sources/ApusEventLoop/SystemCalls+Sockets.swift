@@ -176,3 +176,8 @@ extension SystemCalls {
         _ = try attemptOrThrow(.unlink, path) { unsafe Int(Glibc.unlink(path)) }
     }
 }
+
+extension SystemError {
+    /// Whether a unix socket refused a connection because too many wait to be accepted: a matter of moments.
+    package var isBacklogFull: Bool { errnoValue == EAGAIN }
+}

@@ -163,3 +163,160 @@ extension Echo_V1_EchoService.SynchronousHandler {
         }
     }
 }
+
+// MARK: - Clients
+
+extension Echo_V1_EchoService {
+    /// Calls the service. A value, cheap to make and to copy; thread-safe.
+    public struct Client: Sendable {
+        /// The channel that the calls go over.
+        public let channel: Channel
+
+        public init(_ channel: Channel) { self.channel = channel }
+
+        /// Returns the text of the request.
+        public func get(
+            _ request: Echo_V1_EchoRequest,
+            options: CallOptions = CallOptions()
+        ) async throws(RPCError) -> Echo_V1_EchoResponse {
+            try await channel.unary(
+                Method.get,
+                request,
+                requestCodec: ProtobufCodec<Echo_V1_EchoRequest>(),
+                responseCodec: ProtobufCodec<Echo_V1_EchoResponse>(),
+                options: options
+            )
+        }
+
+        /// Returns the text of the request, with the metadata that came along.
+        public func getWithMetadata(
+            _ request: Echo_V1_EchoRequest,
+            options: CallOptions = CallOptions()
+        ) async -> UnaryResponse<Echo_V1_EchoResponse> {
+            await channel.unaryWithMetadata(
+                Method.get,
+                request,
+                requestCodec: ProtobufCodec<Echo_V1_EchoRequest>(),
+                responseCodec: ProtobufCodec<Echo_V1_EchoResponse>(),
+                options: options
+            )
+        }
+
+        /// Splits the text of the request at white space and streams back each word.
+        public func expand(
+            _ request: Echo_V1_EchoRequest,
+            options: CallOptions = CallOptions()
+        ) -> ResponseStream<Echo_V1_EchoResponse> {
+            channel.serverStreaming(
+                Method.expand,
+                request,
+                requestCodec: ProtobufCodec<Echo_V1_EchoRequest>(),
+                responseCodec: ProtobufCodec<Echo_V1_EchoResponse>(),
+                options: options
+            )
+        }
+
+        /// Joins the texts of all requests with a space.
+        public func collect(
+            options: CallOptions = CallOptions()
+        ) -> ClientStreamingCall<Echo_V1_EchoRequest, Echo_V1_EchoResponse> {
+            channel.clientStreaming(
+                Method.collect,
+                requestCodec: ProtobufCodec<Echo_V1_EchoRequest>(),
+                responseCodec: ProtobufCodec<Echo_V1_EchoResponse>(),
+                options: options
+            )
+        }
+
+        /// Returns the text of each request as it comes.
+        public func update(
+            options: CallOptions = CallOptions()
+        ) -> BidirectionalCall<Echo_V1_EchoRequest, Echo_V1_EchoResponse> {
+            channel.bidirectionalStreaming(
+                Method.update,
+                requestCodec: ProtobufCodec<Echo_V1_EchoRequest>(),
+                responseCodec: ProtobufCodec<Echo_V1_EchoResponse>(),
+                options: options
+            )
+        }
+    }
+
+    /// Calls the service from a thread that blocks meanwhile. A value, cheap to make and to copy; thread-safe.
+    public struct BlockingClient: Sendable {
+        /// The channel that the calls go over.
+        public let channel: Channel
+
+        public init(_ channel: Channel) { self.channel = channel }
+
+        /// Returns the text of the request.
+        @available(*, noasync, message: "it blocks the thread; use Client")
+        public func get(
+            _ request: Echo_V1_EchoRequest,
+            options: CallOptions = CallOptions()
+        ) throws(RPCError) -> Echo_V1_EchoResponse {
+            try channel.blockingUnary(
+                Method.get,
+                request,
+                requestCodec: ProtobufCodec<Echo_V1_EchoRequest>(),
+                responseCodec: ProtobufCodec<Echo_V1_EchoResponse>(),
+                options: options
+            )
+        }
+
+        /// Returns the text of the request, with the metadata that came along.
+        @available(*, noasync, message: "it blocks the thread; use Client")
+        public func getWithMetadata(
+            _ request: Echo_V1_EchoRequest,
+            options: CallOptions = CallOptions()
+        ) -> UnaryResponse<Echo_V1_EchoResponse> {
+            channel.blockingUnaryWithMetadata(
+                Method.get,
+                request,
+                requestCodec: ProtobufCodec<Echo_V1_EchoRequest>(),
+                responseCodec: ProtobufCodec<Echo_V1_EchoResponse>(),
+                options: options
+            )
+        }
+
+        /// Splits the text of the request at white space and streams back each word.
+        @available(*, noasync, message: "its stream blocks the thread; use Client")
+        public func expand(
+            _ request: Echo_V1_EchoRequest,
+            options: CallOptions = CallOptions()
+        ) -> BlockingResponseStream<Echo_V1_EchoResponse> {
+            channel.blockingServerStreaming(
+                Method.expand,
+                request,
+                requestCodec: ProtobufCodec<Echo_V1_EchoRequest>(),
+                responseCodec: ProtobufCodec<Echo_V1_EchoResponse>(),
+                options: options
+            )
+        }
+
+        /// Joins the texts of all requests with a space.
+        @available(*, noasync, message: "it blocks the thread; use Client")
+        public func collect(
+            options: CallOptions = CallOptions()
+        ) -> BlockingClientStreamingCall<Echo_V1_EchoRequest, Echo_V1_EchoResponse> {
+            channel.blockingClientStreaming(
+                Method.collect,
+                requestCodec: ProtobufCodec<Echo_V1_EchoRequest>(),
+                responseCodec: ProtobufCodec<Echo_V1_EchoResponse>(),
+                options: options
+            )
+        }
+
+        /// Returns the text of each request as it comes.
+        @available(*, noasync, message: "it blocks the thread; use Client")
+        public func update(
+            options: CallOptions = CallOptions()
+        ) -> BlockingBidirectionalCall<Echo_V1_EchoRequest, Echo_V1_EchoResponse> {
+            channel.blockingBidirectionalStreaming(
+                Method.update,
+                requestCodec: ProtobufCodec<Echo_V1_EchoRequest>(),
+                responseCodec: ProtobufCodec<Echo_V1_EchoResponse>(),
+                options: options
+            )
+        }
+    }
+}

@@ -17,10 +17,6 @@ struct RequestHead {
     /// What the head says where it is not the usual; empty otherwise.
     private(set) var contentType: [UInt8] = []
     private(set) var encoding: [UInt8] = []
-    /// How much of ``metadata`` this head has repeated so far.
-    private var metadataMatched = 0
-    /// This head's metadata from where it differed.
-    private var newMetadata: [UInt8] = []
 
     // MARK: Of the last head that had one
 
@@ -28,7 +24,9 @@ struct RequestHead {
     /// Whether ``path`` changed since its method was looked up, be it by a head that was refused for something else.
     private(set) var pathIsNew = false
     private(set) var authority: [UInt8] = []
-    private(set) var metadata = Metadata()
+    private var incoming = IncomingMetadata()
+
+    var metadata: Metadata { incoming.metadata }
 
     struct Flags: OptionSet {
         let rawValue: UInt16
@@ -39,7 +37,6 @@ struct RequestHead {
         static let hasUnsupportedEncoding = Flags(rawValue: 16)
         static let hasMalformedBinary = Flags(rawValue: 32)
         static let hasAuthority = Flags(rawValue: 256)
-        static let metadataDiffers = Flags(rawValue: 512)
 
         /// What decides whether a head is accepted, and what of it an ordinary head has.
         static let decisive: Flags = [
@@ -53,7 +50,7 @@ struct RequestHead {
         listBytes = 0
         fieldCount = 0
         timeout = nil
-        metadataMatched = 0
+        incoming.begin()
         if !contentType.isEmpty { contentType = [] }
         if flags.contains(.hasUnsupportedEncoding) { encoding = [] }
         flags = []
@@ -89,23 +86,14 @@ struct RequestHead {
                 flags.insert(.hasUnsupportedEncoding)
             }
         case 14 where name.elementsEqual("content-length"): break
-        default: addMetadata(name, value)
+        default:
+            if !incoming.add(name: name, value: value) { flags.insert(.hasMalformedBinary) }
         }
     }
 
     /// Ends a head: ``metadata`` is this head's from here on.
     @inline(__always)
-    mutating func end() {
-        if flags.contains(.metadataDiffers) || metadataMatched != metadata.packed.count { takeNewMetadata() }
-    }
-
-    private mutating func takeNewMetadata() {
-        if !flags.contains(.metadataDiffers) { newMetadata = Array(metadata.packed[..<metadataMatched]) }
-        metadata = Metadata(packed: newMetadata)
-        newMetadata = []
-        metadataMatched = metadata.packed.count
-        flags.remove(.metadataDiffers)
-    }
+    mutating func end() { incoming.end() }
 
     mutating func pathWasLookedUp() { pathIsNew = false }
 
@@ -142,93 +130,5 @@ struct RequestHead {
         guard value.hasPrefix("application/grpc"), value.count > 16 else { return }
         let next = value[16]
         if next == UInt8(ascii: "+") || next == UInt8(ascii: ";") { flags.insert(.isGRPC) }
-    }
-}
-
-// MARK: - Metadata
-
-extension RequestHead {
-    private mutating func addMetadata(_ name: Span<UInt8>, _ value: Span<UInt8>) {
-        // The names that begin with `grpc-` are gRPC's own; a few are there for applications.
-        if name.hasPrefix("grpc-"), !Self.isForApplications(name) { return }
-        if name.hasSuffix("-bin") {
-            addBinary(name, value)
-        } else {
-            let (start, count) = Self.trimmed(value)
-            addEntry(name, value, from: start, count: count)
-        }
-    }
-
-    private static func isForApplications(_ name: Span<UInt8>) -> Bool {
-        Metadata.settableReservedNames.contains(String(decoding: [UInt8](copying: name), as: UTF8.self))
-    }
-
-    /// A `-bin` value may be several, joined by commas (PROTOCOL-HTTP2.md, "Custom-Metadata").
-    private mutating func addBinary(_ name: Span<UInt8>, _ value: Span<UInt8>) {
-        let text = [UInt8](copying: value)
-        for part in text.split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false) {
-            let piece = Array(part)
-            let (start, count) = Self.trimmed(piece.span)
-            let trimmed = Array(piece[start..<(start + count)])
-            guard let decoded = Base64.decode(trimmed.span) else {
-                flags.insert(.hasMalformedBinary)
-                return
-            }
-            addEntry(name, decoded.span, from: 0, count: decoded.count)
-        }
-    }
-
-    private mutating func addEntry(_ name: Span<UInt8>, _ value: Span<UInt8>, from start: Int, count: Int) {
-        // What the flat form cannot hold, no application can mean: it is not shown.
-        guard name.count <= Metadata.nameBytesMax else { return }
-        if !flags.contains(.metadataDiffers) {
-            if metadata.hasEntry(at: metadataMatched, name: name, value: value, from: start, count: count) {
-                metadataMatched += Metadata.entryHeaderBytes + name.count + count
-                return
-            }
-            flags.insert(.metadataDiffers)
-            newMetadata = Array(metadata.packed[..<metadataMatched])
-        }
-        newMetadata.append(UInt8(truncatingIfNeeded: name.count))
-        newMetadata.append(UInt8(truncatingIfNeeded: name.count >> 8))
-        for shift in stride(from: 0, to: 32, by: 8) { newMetadata.append(UInt8(truncatingIfNeeded: count >> shift)) }
-        newMetadata.append(copying: name)
-        newMetadata.append(copying: value, from: start, count: count)
-    }
-
-    /// The value without white space at its edges (RFC 9110 §5.5).
-    @inline(__always)
-    private static func trimmed(_ value: Span<UInt8>) -> (start: Int, count: Int) {
-        var start = 0
-        var end = value.count
-        while start < end, value[start] == 0x20 || value[start] == 0x09 { start += 1 }
-        while end > start, value[end - 1] == 0x20 || value[end - 1] == 0x09 { end -= 1 }
-        return (start, end - start)
-    }
-}
-
-extension Metadata {
-    /// Whether the entry at a place in ``packed`` has that name and value.
-    fileprivate func hasEntry(
-        at position: Int,
-        name: Span<UInt8>,
-        value: Span<UInt8>,
-        from start: Int,
-        count: Int
-    ) -> Bool {
-        // SAFETY: the spans are valid for the call; lengths are checked against what is there before anything is
-        // compared.
-        unsafe packed.withUnsafeBytes { packed in
-            let header = Self.entryHeaderBytes
-            guard position + header + name.count + count <= packed.count else { return false }
-            let nameBytes = unsafe packed.loadUnaligned(fromByteOffset: position, as: UInt16.self)
-            let valueBytes = unsafe packed.loadUnaligned(fromByteOffset: position + 2, as: UInt32.self)
-            guard UInt16(littleEndian: nameBytes) == name.count, UInt32(littleEndian: valueBytes) == count else {
-                return false
-            }
-            let nameStart = position + header
-            return unsafe name.elementsEqual(packed, from: nameStart, offset: 0, count: name.count)
-                && value.elementsEqual(packed, from: nameStart + name.count, offset: start, count: count)
-        }
     }
 }

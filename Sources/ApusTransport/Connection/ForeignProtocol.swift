@@ -31,6 +31,26 @@ struct ForeignProtocol {
         }
     }
 
+    /// What a server speaks that answered a client's preface with something other than HTTP/2; `nil` when the bytes look
+    /// like HTTP/2, or are too few to tell.
+    init?(answer firstBytes: UnsafeRawBufferPointer) {
+        // SAFETY: the bytes are the caller's for the length of this call, and are copied.
+        let bytes = unsafe [UInt8](firstBytes.prefix(64))
+        if bytes.starts(with: "HTTP/1.".utf8) {
+            let firstLine = bytes.prefix { $0 != 0x0D && $0 != 0x0A }
+            description = "the server speaks HTTP/1: \"\(String(decoding: firstLine, as: UTF8.self))\""
+        } else if bytes.count >= 3, bytes[0] == 0x15 || bytes[0] == 0x16, bytes[1] == 0x03, bytes[2] <= 0x04 {
+            description = "the server speaks TLS, and this channel does not"
+        } else if bytes.count >= 4, bytes[3] != 0x04 {
+            // The first frame of a server is SETTINGS, type 4 (RFC 9113 §3.4).
+            let hex = bytes.prefix(16).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: " ")
+            description = "the server does not speak HTTP/2; its first bytes: \(hex)"
+        } else {
+            return nil
+        }
+        answer = nil
+    }
+
     private static let methods = [
         "GET ", "POST ", "HEAD ", "PUT ", "DELETE ", "OPTIONS ", "PATCH ", "CONNECT ", "TRACE ",
     ]

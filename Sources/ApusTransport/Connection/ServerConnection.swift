@@ -2,52 +2,25 @@ internal import ApusBase
 internal import ApusEventLoop
 internal import Logging
 
-/// A socket and the session that it carries: reads what comes, writes what the session has, once for each turn of the
-/// loop.
+/// A connection that a server accepted: the handshake's time limit, the orderly shutdown, what to tell a peer that
+/// speaks something else. The bytes flow in ``HTTP2Connection``.
 ///
-///     open ──GOAWAY and last stream──▶ lingering ──peer closes | time-out──▶ closed
-///       └──────── the peer is lost, or its bytes make no sense ───────────────▲
-///
-/// Confined to its shard's loop, which holds it as long as the socket is registered.
-final class ServerConnection {
-    private enum Phase {
-        /// Bytes flow.
-        case open
-        /// Everything was sent and our direction is closed; what the peer still sends is dropped, because closing a
-        /// socket with unread bytes would make the kernel drop what we sent as well.
-        case lingering
-        case closed
-    }
-
+/// Confined to its shard's loop.
+final class ServerConnection: HTTP2Connection {
     private enum Alarm: UInt64 {
-        case handshake, shutdownPing, linger
+        case handshake, shutdownPing
     }
 
-    /// Output produced by one call of the session.
-    private static let outputChunkBytes = 128 * 1024
-    /// Output written in one turn before the loop's other connections get theirs.
-    private static let outputPerTurnBytesMax = 1024 * 1024
-    /// Reads in one turn before the loop's other connections get theirs.
-    private static let readsPerTurnMax = 4
-    /// Frames other than DATA that may wait behind a peer that does not read, before we stop reading in turn.
-    private static let queuedControlFramesMax = 1000
     private static let shutdownPingTimeout = Duration.seconds(5)
-    private static let lingerTimeout = Duration.seconds(1)
 
     let peer: ConnectionPeer
     private let shard: ServerShard
     private let session: ServerSession
-    private let descriptor: CInt
-    private var registration: EventLoop.Registration?
-    private var interest: EventLoop.Interest = .read
-    private var phase = Phase.open
-    /// What the socket did not take, from `unsentStart` on.
-    private var unsent: [UInt8] = []
-    private var unsentStart = 0
-    private var flushIsScheduled = false
     private var isDraining = false
     private var isEstablished = false
-    private var alarms: [EventLoop.TimerID] = [.none, .none, .none]
+    /// Calls that ran when the connection ended.
+    private var openCallsAtEnd = 0
+    private var alarms: [EventLoop.TimerID] = [.none, .none]
     private let onClose: @Sendable () -> Void
 
     /// Takes over a connected, non-blocking socket; on the shard's loop.
@@ -57,17 +30,15 @@ final class ServerConnection {
         shard: ServerShard,
         onClose: @escaping @Sendable () -> Void
     ) throws(RPCError) {
-        self.descriptor = descriptor
         self.peer = peer
         self.shard = shard
         self.session = try ServerSession(shard: shard, peer: peer)
         self.onClose = onClose
+        super.init(descriptor: descriptor, loop: shard.loop, framer: session)
     }
 
-    private var loop: EventLoop { shard.loop }
-
     func start() throws(SystemError) {
-        registration = try loop.register(descriptor, interest: interest, handler: self)
+        try open()
         session.carrier = self
         shard.add(self)
         // Our SETTINGS go out with the answer to the peer's first bytes: it speaks first (RFC 9113 §3.4), and a peer
@@ -106,43 +77,63 @@ final class ServerConnection {
         scheduleFlush()
     }
 
-    /// Everything is sent: close our direction and wait for the peer to close its own.
-    private func linger() {
-        guard phase == .open else { return }
-        phase = .lingering
-        clearAlarm(.handshake)
-        session.tearDown(cause: "it was closed")
-        do {
-            try SystemCalls.shutdownWriting(descriptor)
-            setInterest(.read)
-            setAlarm(.linger, Self.lingerTimeout)
-        } catch {
-            close("\(error)")
-        }
+    override func tearDown(cause: String) {
+        for alarm in alarms { loop.cancel(alarm) }
+        openCallsAtEnd = session.openStreams
+        session.tearDown(cause: cause)
     }
 
-    private func close(_ cause: String) {
-        guard phase != .closed else { return }
-        let openStreams = session.openStreams
-        let hadBegun = phase == .open
-        phase = .closed
-        for alarm in alarms { loop.cancel(alarm) }
-        if let registration { loop.deregister(registration) }
-        session.tearDown(cause: cause)
-        SystemCalls.close(descriptor)
-        unsent = []
+    override func closed(cause: String, wasOpen: Bool) {
         // In this order: who waits for the server's end may look at the number of connections.
         onClose()
         shard.remove(self)
-        if hadBegun, openStreams > 0 {
+        if wasOpen, openCallsAtEnd > 0 {
             shard.logger.info(
                 "lost a connection with calls open",
-                metadata: ["peer": "\(peer.address)", "calls": "\(openStreams)", "cause": "\(cause)"]
+                metadata: ["peer": "\(peer.address)", "calls": "\(openCallsAtEnd)", "cause": "\(cause)"]
             )
         } else {
             shard.logger.debug("closed a connection", metadata: ["peer": "\(peer.address)", "cause": "\(cause)"])
         }
     }
+
+    override func sessionFinished() {
+        if let cause = session.connectionError { logBrokenProtocol(cause) }
+        linger(cause: "it was closed")
+    }
+
+    private func logBrokenProtocol(_ cause: String) {
+        shard.logger.info(
+            "closing a connection that broke the protocol",
+            metadata: ["peer": "\(peer.address)", "cause": "\(cause)"]
+        )
+    }
+
+    // MARK: Bytes
+
+    override func receive(_ bytes: UnsafeRawBufferPointer) {
+        // SAFETY: `bytes` is the caller's for the length of this call.
+        if let reason = unsafe session.receive(bytes) {
+            return unsafe refuse(bytes, reason)
+        }
+        session.startReadyCalls()
+        scheduleFlush()
+    }
+
+    /// The peer broke the protocol: say so, in HTTP/2 if it got that far.
+    private func refuse(_ bytes: UnsafeRawBufferPointer, _ reason: String) {
+        // SAFETY: as for `receive`.
+        let foreign = isEstablished ? nil : unsafe ForeignProtocol(firstBytes: bytes)
+        logBrokenProtocol(foreign?.description ?? reason)
+        if let answer = foreign?.answer {
+            writePlainly(answer)
+        } else if foreign == nil {
+            flush()
+        }
+        linger(cause: "it was closed")
+    }
+
+    override func prepareOutput() { session.willSend() }
 
     // MARK: Alarms
 
@@ -171,65 +162,12 @@ extension ServerConnection: TimerHandler {
             )
             close("no HTTP/2 preface and SETTINGS within \(shard.limits.handshakeTimeout)")
         case .shutdownPing: finishDraining()
-        case .linger, nil: close("it was closed by the server")
+        case nil: break
         }
     }
 }
 
-// MARK: - Reading
-
-extension ServerConnection: DescriptorHandler {
-    func descriptorReady(_ readiness: EventLoop.Readiness) {
-        if !readiness.isDisjoint(with: [.readable, .hangUp, .error, .peerClosed]) { read() }
-        if readiness.contains(.writable), phase == .open { flush() }
-    }
-
-    private func read() {
-        for _ in 0..<Self.readsPerTurnMax {
-            // SAFETY: the scratch buffer is the loop's and is used up before anything else runs on the loop.
-            let buffer = unsafe loop.readScratch
-            switch unsafe SystemCalls.read(descriptor, into: buffer) {
-            case .bytes(0): return close("the peer closed it")
-            case .bytes(let count):
-                if phase == .open { unsafe receive(UnsafeRawBufferPointer(rebasing: buffer[..<count])) }
-                guard phase != .closed, count == buffer.count else { return }
-            case .wouldBlock: return
-            case .failed(let error): return close("\(error)")
-            }
-        }
-    }
-
-    @inline(__always)
-    private func receive(_ bytes: UnsafeRawBufferPointer) {
-        // SAFETY: `bytes` is the caller's for the length of this call.
-        if let reason = unsafe session.receive(bytes) {
-            return unsafe refuse(bytes, reason)
-        }
-        session.startReadyCalls()
-        scheduleFlush()
-    }
-
-    /// The peer broke the protocol: say so, in HTTP/2 if it got that far.
-    private func refuse(_ bytes: UnsafeRawBufferPointer, _ reason: String) {
-        // SAFETY: as for `receive`.
-        let foreign = isEstablished ? nil : unsafe ForeignProtocol(firstBytes: bytes)
-        let cause = foreign?.description ?? reason
-        shard.logger.info(
-            "closing a connection that broke the protocol",
-            metadata: ["peer": "\(peer.address)", "cause": "\(cause)"]
-        )
-        if let answer = foreign?.answer {
-            _ = unsafe answer.withUnsafeBytes { unsafe SystemCalls.send(descriptor, $0) }
-        } else if foreign == nil {
-            flush()
-        }
-        if phase == .open { linger() }
-    }
-}
-
-// MARK: - Writing
-
-extension ServerConnection: SessionCarrier, TurnEndHandler {
+extension ServerConnection: SessionCarrier {
     func sessionHasOutput() { scheduleFlush() }
 
     func sessionPingAcknowledged() {
@@ -240,100 +178,5 @@ extension ServerConnection: SessionCarrier, TurnEndHandler {
     func sessionEstablished() {
         isEstablished = true
         clearAlarm(.handshake)
-    }
-
-    private func scheduleFlush() {
-        if flushIsScheduled { return }
-        flushIsScheduled = true
-        loop.atEndOfTurn(self)
-    }
-
-    func endOfTurn() {
-        flushIsScheduled = false
-        flush()
-    }
-
-    /// Writes what there is, as far as the socket takes it.
-    private func flush() {
-        guard phase == .open, writeUnsent() else { return }
-        var written = 0
-        while written < Self.outputPerTurnBytesMax {
-            session.willSend()
-            // SAFETY: the scratch buffer is the loop's and is used up before anything else runs on the loop.
-            let buffer = unsafe UnsafeMutableRawBufferPointer(rebasing: loop.writeScratch[..<Self.outputChunkBytes])
-            guard let count = unsafe session.produce(into: buffer) else {
-                return close("the HTTP/2 session failed: \(session.lastDiagnosis)")
-            }
-            if count > 0, unsafe !write(UnsafeRawBufferPointer(rebasing: buffer[..<count])) { return }
-            written += count
-            if buffer.count - count >= ServerSession.frameBytesMax { break }
-        }
-        if written >= Self.outputPerTurnBytesMax { scheduleFlush() }
-        if session.isFinished { finish() }
-    }
-
-    /// The session has nothing left to do: it was drained, or nghttp2 ended it for something that the peer sent.
-    private func finish() {
-        if let cause = session.connectionError {
-            shard.logger.info(
-                "closing a connection that broke the protocol",
-                metadata: ["peer": "\(peer.address)", "cause": "\(cause)"]
-            )
-        }
-        linger()
-    }
-
-    /// Writes what was left over; `false` when some still is.
-    private func writeUnsent() -> Bool {
-        if unsent.isEmpty { return true }
-        // SAFETY: the bytes are the array's, which is not changed during the call.
-        let result = unsafe unsent.withUnsafeBytes { bytes in
-            unsafe SystemCalls.send(descriptor, UnsafeRawBufferPointer(rebasing: bytes[unsentStart...]))
-        }
-        switch result {
-        case .bytes(let count): unsentStart += count
-        case .wouldBlock: break
-        case .failed(let error):
-            close("\(error)")
-            return false
-        }
-        if unsentStart < unsent.count {
-            waitForRoom()
-            return false
-        }
-        unsent = []
-        unsentStart = 0
-        setInterest(.read)
-        return true
-    }
-
-    /// Writes a chunk; what the socket does not take is kept. `false` when that was all for now.
-    private func write(_ bytes: UnsafeRawBufferPointer) -> Bool {
-        // SAFETY: `bytes` is the caller's for the length of this call, and the rest is copied.
-        let taken: Int
-        switch unsafe SystemCalls.send(descriptor, bytes) {
-        case .bytes(let count): taken = count
-        case .wouldBlock: taken = 0
-        case .failed(let error):
-            close("\(error)")
-            return false
-        }
-        if taken == bytes.count { return true }
-        unsafe unsent = [UInt8](bytes[taken...])
-        unsentStart = 0
-        waitForRoom()
-        return false
-    }
-
-    /// The socket is full. A peer that makes us answer and does not read is not read from either.
-    private func waitForRoom() {
-        let mayRead = session.queuedControlFrames <= Self.queuedControlFramesMax
-        setInterest(mayRead ? [.read, .write] : .write)
-    }
-
-    private func setInterest(_ wanted: EventLoop.Interest) {
-        guard wanted != interest, let registration else { return }
-        interest = wanted
-        loop.update(registration, interest: wanted)
     }
 }

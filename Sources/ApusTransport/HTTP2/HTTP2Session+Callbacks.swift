@@ -13,6 +13,7 @@ enum HTTP2Callbacks {
     private static let frameTypeGoAway: UInt8 = 7
     private static let flagEndStream: UInt8 = 1
     private static let flagAck: UInt8 = 1
+    private static let goAwayTextBytesMax = 256
 
     /// From this size on a DATA frame's payload is copied once, into the output, and not by way of nghttp2's own
     /// buffer.
@@ -41,7 +42,12 @@ enum HTTP2Callbacks {
         guard let frame = unsafe frame else { return 0 }
         let streamID = unsafe view(frame, as: nghttp2_frame_hd.self).pointee.stream_id
         let isRequest = unsafe view(frame, as: nghttp2_headers.self).pointee.cat == NGHTTP2_HCAT_REQUEST
-        unsafe withSession(userData) { $0.headBegan(streamID, isRequest: isRequest) }
+        unsafe withSession(userData) { session in
+            switch session.role {
+            case .server: session.requestFieldsBegan(streamID, isHead: isRequest)
+            case .client: session.responseFieldsBegan(streamID)
+            }
+        }
         return 0
     }
 
@@ -72,8 +78,11 @@ enum HTTP2Callbacks {
                 if let stream = session.context(of: header.stream_id) { session.endReceived(stream) }
             case frameTypeHeaders:
                 guard let stream = session.context(of: header.stream_id) else { return }
-                if unsafe view(frame, as: nghttp2_headers.self).pointee.cat == NGHTTP2_HCAT_REQUEST {
-                    session.headEnded(stream, endStream: header.flags & flagEndStream != 0)
+                let endStream = header.flags & flagEndStream != 0
+                if session.role == .client {
+                    session.responseFieldsEnded(stream, endStream: endStream)
+                } else if unsafe view(frame, as: nghttp2_headers.self).pointee.cat == NGHTTP2_HCAT_REQUEST {
+                    session.headEnded(stream, endStream: endStream)
                 } else {
                     session.trailersReceived(stream)
                 }
@@ -81,6 +90,8 @@ enum HTTP2Callbacks {
                 session.settingsReceived()
             case frameTypePing where header.flags & flagAck != 0:
                 session.pingAcknowledged()
+            case frameTypeGoAway:
+                unsafe noteGoAwayReceived(view(frame, as: nghttp2_goaway.self).pointee, session)
             default:
                 break
             }
@@ -107,9 +118,13 @@ enum HTTP2Callbacks {
         // SAFETY: see the type's comment.
         guard let frame = unsafe frame else { return 0 }
         let header = unsafe view(frame, as: nghttp2_frame_hd.self).pointee
-        if header.type == frameTypeHeaders, header.flags & flagEndStream != 0 {
+        if header.type == frameTypeHeaders {
+            let endStream = header.flags & flagEndStream != 0
             unsafe withSession(userData) { session in
-                if let stream = session.context(of: header.stream_id) { session.endOfHeadersSent(stream) }
+                guard endStream || session.role == .client, let stream = session.context(of: header.stream_id) else {
+                    return
+                }
+                if endStream { session.endOfHeadersSent(stream) } else { session.requestSent(stream) }
             }
         } else if header.type == frameTypeGoAway {
             unsafe noteGoAway(view(frame, as: nghttp2_goaway.self).pointee, userData)
@@ -120,9 +135,26 @@ enum HTTP2Callbacks {
     @inline(never)
     private static func noteGoAway(_ frame: nghttp2_goaway, _ userData: UnsafeMutableRawPointer?) {
         // SAFETY: see the type's comment.
-        let debugData = unsafe UnsafeRawBufferPointer(start: frame.opaque_data, count: frame.opaque_data_len)
-        let text = unsafe String(decoding: debugData, as: UTF8.self)
+        let text = unsafe debugData(of: frame)
         unsafe withSession(userData) { unsafe $0.goAwaySent(HTTP2ErrorCode(rawValue: frame.error_code), text) }
+    }
+
+    @inline(never)
+    private static func noteGoAwayReceived(_ frame: nghttp2_goaway, _ session: HTTP2Session) {
+        // SAFETY: see the type's comment.
+        unsafe session.goAwayReceived(
+            HTTP2ErrorCode(rawValue: frame.error_code),
+            lastStreamID: frame.last_stream_id,
+            debugData: debugData(of: frame)
+        )
+    }
+
+    /// What a GOAWAY says in words; of a peer that says much, the beginning.
+    private static func debugData(of frame: nghttp2_goaway) -> String {
+        // SAFETY: see the type's comment.
+        let count = unsafe min(frame.opaque_data_len, goAwayTextBytesMax)
+        let bytes = unsafe UnsafeRawBufferPointer(start: frame.opaque_data, count: count)
+        return unsafe String(decoding: bytes, as: UTF8.self)
     }
 
     private static let onFrameNotSent: nghttp2_on_frame_not_send_callback = { _, frame, code, userData in

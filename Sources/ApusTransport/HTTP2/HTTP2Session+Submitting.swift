@@ -53,6 +53,61 @@ extension HTTP2Session {
         _ = unsafe nghttp2_submit_trailer(session, streamID, ConstantFields.trailers.start, 1)
     }
 
+    /// Opens a stream: the fields that all requests of a method share, those of this one, and a body from
+    /// ``planData(_:bytesMax:)``.
+    ///
+    /// - Returns: the stream's id; `nil` when the connection has used up its ids, or memory is out.
+    final func submitRequest(
+        _ stream: StreamContext,
+        template: RequestTemplate,
+        fields: borrowing HeaderFields
+    ) -> Int32? {
+        // SAFETY: see `session`; the context is the owner's and lives until `streamClosed`; the template's fields live
+        // as long as the channel, which outlives its sessions; the others are copied.
+        guard let session = unsafe session else { return nil }
+        var body = unsafe nghttp2_data_provider(
+            source: nghttp2_data_source(ptr: stream.pointer),
+            read_callback: HTTP2Callbacks.readData
+        )
+        let streamID: Int32
+        if fields.isEmpty {
+            streamID = unsafe nghttp2_submit_request(
+                session,
+                nil,
+                template.start,
+                template.count,
+                &body,
+                stream.pointer
+            )
+        } else {
+            streamID = unsafe fields.withNameValues(after: template) { fields, count in
+                unsafe nghttp2_submit_request(session, nil, fields, count, &body, stream.pointer)
+            }
+        }
+        return streamID > 0 ? streamID : nil
+    }
+
+    /// The id that the next stream will have.
+    final var nextStreamID: UInt32 {
+        // SAFETY: see `session`.
+        guard let session = unsafe session else { return 0 }
+        return unsafe nghttp2_session_get_next_stream_id(session)
+    }
+
+    /// Begins with another stream id than 1: how a test comes to the end of them.
+    final func skipStreamIDs(to id: Int32) {
+        // SAFETY: see `session`.
+        guard let session = unsafe session else { return }
+        _ = unsafe nghttp2_session_set_next_stream_id(session, id)
+    }
+
+    /// How many streams the peer lets us have open at once (SETTINGS_MAX_CONCURRENT_STREAMS).
+    final var peerMaxConcurrentStreams: Int {
+        // SAFETY: see `session`.
+        guard let session = unsafe session else { return 0 }
+        return unsafe Int(nghttp2_session_get_remote_settings(session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS))
+    }
+
     /// There is data again for a stream whose plan said "later".
     final func resumeData(_ streamID: Int32) {
         // SAFETY: see `session`.
@@ -137,13 +192,16 @@ extension HTTP2Session {
         func entry(_ id: nghttp2_settings_id, _ value: UInt32) -> nghttp2_settings_entry {
             nghttp2_settings_entry(settings_id: Int32(id.rawValue), value: value)
         }
-        let entries = [
-            entry(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, settings.maxConcurrentStreams),
-            entry(NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, UInt32(clamping: settings.streamWindowBytes)),
-            entry(NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, UInt32(clamping: settings.maxHeaderListBytes)),
-            entry(NGHTTP2_SETTINGS_ENABLE_PUSH, 0),
-            entry(NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1),
-        ]
+        // What a client says of streams would be for those that a server pushes, and there are none.
+        let maxStreams =
+            role == .server ? [entry(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, settings.maxConcurrentStreams)] : []
+        let entries =
+            maxStreams + [
+                entry(NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, UInt32(clamping: settings.streamWindowBytes)),
+                entry(NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, UInt32(clamping: settings.maxHeaderListBytes)),
+                entry(NGHTTP2_SETTINGS_ENABLE_PUSH, 0),
+                entry(NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1),
+            ]
         let none = UInt8(NGHTTP2_FLAG_NONE.rawValue)
         _ = unsafe entries.withUnsafeBufferPointer { entries in
             unsafe nghttp2_submit_settings(session, none, entries.baseAddress, entries.count)

@@ -13,6 +13,9 @@ internal import CNghttp2
 class HTTP2Session {
     enum Role { case server, client }
 
+    /// The two blocks of header fields that a response has.
+    enum ResponseBlock { case head, trailers }
+
     // SAFETY: both pointers are made in `init`, belong to this object, and are freed by `close()`, which nils them.
     // nghttp2 calls back only inside calls that this object makes on them, so `self` is alive whenever a callback runs.
     private(set) var session: OpaquePointer?
@@ -28,11 +31,16 @@ class HTTP2Session {
     /// Bytes received and not yet credited to the connection's window; handed to nghttp2 once for each read.
     private var uncreditedConnectionBytes = 0
 
+    let role: Role
     let settings: HTTP2Settings
     private let memory: HTTP2Memory
     private let recentHead: Confined<RecentHead>
-    /// Whether the fields that come in are those of a head that is ours to read.
-    private var isReadingHead = false
+    /// What a response ends with repeats as its head does; a server reads no trailers, and has the head's here.
+    private let recentTrailers: Confined<RecentHead>
+    /// The one of the two that the block being read is held against.
+    private var recentFields: Confined<RecentHead>
+    /// Whether the fields that come in are those of a block that is ours to read.
+    private var isReadingFields = false
 
     /// What nghttp2 said last of a fault in what it received: the cause that an error names.
     private(set) var lastDiagnosis = ""
@@ -40,9 +48,14 @@ class HTTP2Session {
     private(set) var connectionError: String?
 
     init(role: Role, settings: HTTP2Settings, memory: HTTP2Memory) throws(RPCError) {
+        self.role = role
         self.settings = settings
         self.memory = memory
-        self.recentHead = Confined(RecentHead(capacity: min(settings.maxHeaderFields, 64)))
+        let capacity = min(settings.maxHeaderFields, 64)
+        // What changes from call to call in the heads of one client, and would make each of them look new.
+        recentHead = Confined(RecentHead(capacity: capacity, changing: role == .server ? "grpc-timeout" : ""))
+        recentTrailers = role == .server ? recentHead : Confined(RecentHead(capacity: capacity, changing: ""))
+        recentFields = recentHead
         unsafe self.session = nil
         // SAFETY: nghttp2 copies callbacks and options; `self` outlives the session, see above.
         let result = unsafe Self.open(role: role, memory: memory, owner: Unmanaged.passUnretained(self).toOpaque())
@@ -55,6 +68,10 @@ class HTTP2Session {
 
     deinit {
         close()
+        if role == .client {
+            recentTrailers.value.destroy()
+            recentTrailers.destroy()
+        }
         recentHead.value.destroy()
         recentHead.destroy()
     }
@@ -65,6 +82,7 @@ class HTTP2Session {
         guard let session = unsafe session else { return }
         unsafe self.session = nil
         recentHead.value.removeAll()
+        recentTrailers.value.removeAll()
         unsafe nghttp2_session_del(session)
     }
 
@@ -72,9 +90,11 @@ class HTTP2Session {
 
     /// The head of a request begins. `nil` refuses the stream (REFUSED_STREAM): the peer may try again elsewhere.
     func requestBegan(_ streamID: Int32) -> StreamContext? { nil }
-    /// The fields of a head follow, one by one, because they are not those of the connection's last head.
+    /// A client: a block of header fields begins on a stream. Which is it?
+    func responseFieldsBegan(_ stream: StreamContext) -> ResponseBlock { .head }
+    /// The fields of a block follow, one by one, because they are not those of the connection's last block of its kind.
     func fieldsBegan() {}
-    /// A field of a head.
+    /// A field of a block.
     func fieldReceived(name: Span<UInt8>, value: Span<UInt8>) {}
     /// A head has so far the fields of the last one, but another value of the field that changes from call to call.
     func fieldChanged(value: Span<UInt8>, oldValueBytes: Int) {}
@@ -83,7 +103,7 @@ class HTTP2Session {
     /// A head is whole and well-formed HTTP/2. Its fields were received since ``fieldsBegan()``, or are those of the
     /// last head.
     func headReceived(_ stream: StreamContext, endStream: Bool) {}
-    /// A second block of header fields, which ends the stream.
+    /// A second block of header fields, which ends the stream. To a client its fields came as those of a head do.
     func trailersReceived(_ stream: StreamContext) {}
     /// A part of the body. Padding is not in it and is credited already.
     func dataReceived(_ stream: StreamContext, _ bytes: Span<UInt8>) {}
@@ -94,6 +114,8 @@ class HTTP2Session {
     /// The peer's SETTINGS arrived.
     func settingsReceived() {}
     func pingAcknowledged() {}
+    /// The peer sent GOAWAY; streams above `lastStreamID` are closed with REFUSED_STREAM next.
+    func goAwayReceived(_ code: HTTP2ErrorCode, lastStreamID: Int32, debugData: String) {}
     /// What to send next on a stream, at most `bytesMax`.
     func planData(_ stream: StreamContext, bytesMax: Int) -> DataPlan { DataPlan(bytes: 0, ending: .later) }
     /// Copies the planned bytes out.
@@ -102,6 +124,8 @@ class HTTP2Session {
     func trailersWanted(_ stream: StreamContext) {}
     /// HEADERS with END_STREAM left for the peer.
     func endOfHeadersSent(_ stream: StreamContext) {}
+    /// A client: the head of a request left for the peer.
+    func requestSent(_ stream: StreamContext) {}
     /// Header fields could not be sent, for instance because they are too large for the peer.
     func headersNotSent(_ stream: StreamContext, reason: String) {}
 }
@@ -194,54 +218,81 @@ extension HTTP2Session {
         return unsafe StreamContext(pointer)
     }
 
-    /// A block of header fields begins: the head of a request, or trailers, whose fields nobody reads.
-    final func headBegan(_ streamID: Int32, isRequest: Bool) {
+    /// A block of header fields begins: the head of a request, or its trailers, whose fields nobody reads.
+    final func requestFieldsBegan(_ streamID: Int32, isHead: Bool) {
         // SAFETY: see `context(of:)`.
-        // The last head broke off: what is remembered of it is no head.
-        if isReadingHead { recentHead.value.removeAll() }
-        isReadingHead = false
-        guard isRequest, let session = unsafe session else { return }
+        forgetBrokenBlock()
+        guard isHead, let session = unsafe session else { return }
         guard let context = requestBegan(streamID) else { return reset(streamID, .refusedStream) }
         unsafe nghttp2_session_set_stream_user_data(session, streamID, context.pointer)
         recentStreamID = streamID
         unsafe recentContext = context.pointer
-        isReadingHead = true
-        recentHead.value.begin()
+        isReadingFields = true
+        recentFields.value.begin()
+    }
+
+    /// A block of header fields begins on a stream of a client.
+    final func responseFieldsBegan(_ streamID: Int32) {
+        forgetBrokenBlock()
+        guard let stream = context(of: streamID) else { return }
+        recentFields = responseFieldsBegan(stream) == .head ? recentHead : recentTrailers
+        isReadingFields = true
+        recentFields.value.begin()
+    }
+
+    /// If the last block broke off, what is remembered of it is no block.
+    @inline(__always)
+    private final func forgetBrokenBlock() {
+        if isReadingFields { recentFields.value.removeAll() }
+        isReadingFields = false
     }
 
     @inline(__always)
     final func received(_ name: CountedBytes, _ value: CountedBytes) {
-        if isReadingHead, !recentHead.value.isNext(name, value) { receivedOther(name, value) }
+        if isReadingFields, !recentFields.value.isNext(name, value) { receivedOther(name, value) }
     }
 
     /// A field that is not the very one that stood there in the last head.
     @inline(never)
     private final func receivedOther(_ name: CountedBytes, _ value: CountedBytes) {
-        if !recentHead.value.differs {
-            switch recentHead.value.match(name, value, changing: "grpc-timeout") {
+        if !recentFields.value.differs {
+            switch recentFields.value.match(name, value) {
             case .same: return
             case .changed(let oldValueBytes):
                 return value.withSpan { fieldChanged(value: $0, oldValueBytes: oldValueBytes) }
-            case .different: divergeHead()
+            case .different: diverge()
             }
         }
-        recentHead.value.append(name, value)
+        recentFields.value.append(name, value)
         deliver(name, value)
     }
 
     @inline(__always)
     final func headEnded(_ stream: StreamContext, endStream: Bool) {
-        if !recentHead.value.finish(), !recentHead.value.differs { divergeHead() }
-        isReadingHead = false
+        fieldsEnded()
         headReceived(stream, endStream: endStream)
     }
 
-    /// The head just read is not one to expect again, or too large to keep.
-    final func forgetHead() { recentHead.value.removeAll() }
+    /// A block that a client reads is whole: a head, or trailers.
+    final func responseFieldsEnded(_ stream: StreamContext, endStream: Bool) {
+        guard isReadingFields else { return }
+        let isHead = recentFields.isSame(as: recentHead)
+        fieldsEnded()
+        if isHead { headReceived(stream, endStream: endStream) } else { trailersReceived(stream) }
+    }
 
-    private final func divergeHead() {
+    @inline(__always)
+    private final func fieldsEnded() {
+        if !recentFields.value.finish(), !recentFields.value.differs { diverge() }
+        isReadingFields = false
+    }
+
+    /// The block just read is not one to expect again, or too large to keep.
+    final func forgetFields() { recentFields.value.removeAll() }
+
+    private final func diverge() {
         fieldsBegan()
-        recentHead.value.diverge { deliver($0, $1) }
+        recentFields.value.diverge { deliver($0, $1) }
     }
 
     private final func deliver(_ name: CountedBytes, _ value: CountedBytes) {

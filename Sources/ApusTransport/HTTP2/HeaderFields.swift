@@ -9,6 +9,7 @@ struct HeaderFields {
     private struct Field {
         let name: Part
         let value: Part
+        var isIndexed = true
     }
 
     private enum Part {
@@ -21,6 +22,8 @@ struct HeaderFields {
 
     /// RFC 9113 §6.5.2: name + value + 32 for each field.
     private(set) var listBytes = 0
+
+    var isEmpty: Bool { fields.isEmpty }
 
     mutating func removeAll() {
         fields.removeAll(keepingCapacity: true)
@@ -56,21 +59,37 @@ struct HeaderFields {
         return start..<arena.count
     }
 
-    /// Calls `body` with the fields as nghttp2 wants them; they are valid during the call alone.
-    func withNameValues<Result>(_ body: (UnsafePointer<nghttp2_nv>, Int) -> Result) -> Result {
+    /// Adds a field whose value changes from call to call, and is of no use in the peer's table (RFC 7541 §6.2.3).
+    mutating func addUnindexed(_ name: StaticString, _ value: some Collection<UInt8>) {
+        add(name, value)
+        fields[fields.count - 1].isIndexed = false
+    }
+
+    /// Calls `body` with the fields as nghttp2 wants them, behind those of `template`; they are valid during the call
+    /// alone.
+    func withNameValues<Result>(
+        after template: RequestTemplate? = nil,
+        _ body: (UnsafePointer<nghttp2_nv>, Int) -> Result
+    ) -> Result {
         // SAFETY: `arena` is held by `self` and not changed during the call; StaticStrings are never freed; the
         // temporary array is initialised whole before `body` sees it and nghttp2_nv is trivial, so nothing is
-        // deinitialised.
-        unsafe arena.withUnsafeBufferPointer { arena in
-            unsafe withUnsafeTemporaryAllocation(of: nghttp2_nv.self, capacity: max(fields.count, 1)) { list in
+        // deinitialised. The template is alive, since the caller holds it.
+        let fixedCount = template?.count ?? 0
+        let count = fixedCount + fields.count
+        return unsafe arena.withUnsafeBufferPointer { arena in
+            unsafe withUnsafeTemporaryAllocation(of: nghttp2_nv.self, capacity: max(count, 1)) { list in
+                if let template {
+                    for index in 0..<fixedCount { unsafe list.initializeElement(at: index, to: template.start[index]) }
+                }
                 for (index, field) in fields.enumerated() {
                     let (name, nameBytes, nameIsStatic) = unsafe Self.locate(field.name, in: arena)
                     let (value, valueBytes, valueIsStatic) = unsafe Self.locate(field.value, in: arena)
                     var flags = NGHTTP2_NV_FLAG_NONE.rawValue
                     if nameIsStatic { flags |= NGHTTP2_NV_FLAG_NO_COPY_NAME.rawValue }
                     if valueIsStatic { flags |= NGHTTP2_NV_FLAG_NO_COPY_VALUE.rawValue }
+                    if !field.isIndexed { flags |= NGHTTP2_NV_FLAG_NO_INDEX.rawValue }
                     unsafe list.initializeElement(
-                        at: index,
+                        at: fixedCount + index,
                         to: nghttp2_nv(
                             name: name,
                             value: value,
@@ -83,7 +102,7 @@ struct HeaderFields {
                 guard let start = list.baseAddress else {
                     preconditionFailure("a capacity of at least 1 has an address")
                 }
-                return unsafe body(UnsafePointer(start), fields.count)
+                return unsafe body(UnsafePointer(start), count)
             }
         }
     }

@@ -1,6 +1,6 @@
 internal import CNghttp2
 
-/// The fields of the last head on a connection, to recognise the next one by.
+/// The fields of the last head (or the last trailers) on a connection, to recognise the next by.
 ///
 /// The calls of one client mostly have the same head, and HPACK sends a field that repeats as an index into a table,
 /// for which nghttp2 hands out the same counted buffer each time. So a field is known by two addresses, and a head that
@@ -16,6 +16,8 @@ struct RecentHead {
     // or one past the last. They are trivial values. The owner calls `destroy` last of all.
     private let fields: UnsafeMutablePointer<Field>
     private let capacity: Int
+    /// The name of the one field whose value may change without making the head another; empty for none.
+    private let changing: StaticString
     /// The field that the head under way has to bring next to be the same as the last.
     private var expected: UnsafeMutablePointer<Field>
     private var end: UnsafeMutablePointer<Field>
@@ -34,8 +36,9 @@ struct RecentHead {
     }
 
     /// Memory for heads of at most so many fields; of a longer one nothing is remembered.
-    init(capacity: Int) {
+    init(capacity: Int, changing: StaticString) {
         self.capacity = capacity
+        self.changing = changing
         unsafe fields = .allocate(capacity: capacity)
         unsafe expected = fields
         unsafe end = fields
@@ -69,7 +72,7 @@ struct RecentHead {
     }
 
     /// What a field is that ``isNext(_:_:)`` did not know.
-    mutating func match(_ name: CountedBytes, _ value: CountedBytes, changing: StaticString) -> Match {
+    mutating func match(_ name: CountedBytes, _ value: CountedBytes) -> Match {
         guard unsafe expected < end else { return .different }
         let known = unsafe expected.pointee
         guard known.name == name || known.name.hasSameBytes(as: name) else { return .different }

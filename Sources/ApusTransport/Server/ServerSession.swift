@@ -92,7 +92,7 @@ final class ServerSession: HTTP2Session {
         let stream = StreamHandle(context)
         _ = stream.value.state.sendStatus()
         reset(stream.value.id, .protocolError)
-        forgetHead()
+        forgetFields()
     }
 
     override func headReceived(_ context: StreamContext, endStream: Bool) {
@@ -178,7 +178,7 @@ final class ServerSession: HTTP2Session {
     private func rejectionOfHead(_ flags: RequestHead.Flags) -> Rejection? {
         let head = hot.value.head
         if isOverLimit {
-            forgetHead()
+            forgetFields()
             let message =
                 "the request's header list of \(head.listBytes) bytes and \(head.fieldCount) fields is over the limit "
                 + "of \(settings.maxHeaderListBytes) bytes and \(settings.maxHeaderFields) fields"

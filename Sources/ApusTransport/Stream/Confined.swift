@@ -16,6 +16,9 @@ struct Confined<Value> {
         unsafe pointer.initialize(to: value)
     }
 
+    /// Whether both are one place in memory.
+    func isSame(as other: Confined) -> Bool { unsafe pointer == other.pointer }
+
     func destroy() {
         unsafe pointer.deinitialize(count: 1)
         unsafe pointer.deallocate()

@@ -13,6 +13,16 @@ struct MessageQueue {
 
     var count: Int { first == nil ? 0 : 1 + rest.count - restStart }
 
+    /// What the messages take on the wire, prefixes included.
+    var framedBytes: Int { bytes + count * MessageDeframer.prefixBytes }
+
+    /// The messages in order; they stay where they are.
+    func forEach(_ body: ([UInt8]) -> Void) {
+        guard let first else { return }
+        body(first)
+        for index in restStart..<rest.count { body(rest[index]) }
+    }
+
     @inline(__always)
     mutating func append(_ message: consuming [UInt8]) {
         bytes += message.count

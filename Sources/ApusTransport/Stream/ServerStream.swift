@@ -5,7 +5,7 @@ internal import ApusEventLoop
 ///
 /// A struct in memory of its own, reused from stream to stream: as objects of a class the same fields cost a request
 /// some 14 % more instructions, in reference counts and exclusivity checks. What the handler holds is ``ServerCall``.
-struct ServerStream {
+struct ServerStream: PooledRecord {
     var id: Int32 = 0
     var state = ServerStreamState()
     /// Set once the head named a method that is served; the server's table keeps it alive.
@@ -73,78 +73,7 @@ struct ServerStream {
     }
 }
 
-/// The address of a ``ServerStream`` in its pool.
-@safe
-struct StreamHandle: Equatable {
-    // SAFETY: records live as long as their pool; a handle is dropped when its stream is given back (`streamClosed` and
-    // the list of queued streams see to it), and both happen on the loop that owns pool and session.
-    private let pointer: UnsafeMutablePointer<ServerStream>
-
-    fileprivate init(_ pointer: UnsafeMutablePointer<ServerStream>) { unsafe self.pointer = pointer }
-
-    init(_ context: StreamContext) {
-        unsafe pointer = context.pointer.assumingMemoryBound(to: ServerStream.self)
-    }
-
-    static func == (left: Self, right: Self) -> Bool { unsafe left.pointer == right.pointer }
-
-    var context: StreamContext { unsafe StreamContext(UnsafeMutableRawPointer(pointer)) }
-
-    var value: ServerStream {
-        @inline(__always)
-        unsafeAddress { unsafe UnsafePointer(pointer) }
-        @inline(__always)
-        nonmutating unsafeMutableAddress { unsafe pointer }
-    }
-}
-
-/// Memory for streams, made in blocks and kept for the next stream. Confined to one loop.
-@safe
-struct StreamPool {
-    private static let recordsPerBlock = 32
-
-    // SAFETY: a block is allocated and initialised whole, and lives until this pool does. Whoever holds a handle holds
-    // the shard that owns the pool.
-    private var blocks: [UnsafeMutablePointer<ServerStream>] = unsafe []
-    private var free: StreamHandle?
-
-    /// Frees the records; none is in use.
-    mutating func removeAll() {
-        while let block = unsafe blocks.popLast() {
-            unsafe block.deinitialize(count: Self.recordsPerBlock)
-            unsafe block.deallocate()
-        }
-        free = nil
-    }
-
-    @inline(__always)
-    mutating func take() -> StreamHandle {
-        while true {
-            if let handle = free {
-                free = handle.value.next
-                handle.value.next = nil
-                return handle
-            }
-            addBlock()
-        }
-    }
-
-    /// Drops what the stream held.
-    @inline(__always)
-    mutating func give(_ handle: StreamHandle) {
-        handle.value.reset()
-        handle.value.next = free
-        free = handle
-    }
-
-    private mutating func addBlock() {
-        let block = UnsafeMutablePointer<ServerStream>.allocate(capacity: Self.recordsPerBlock)
-        for index in 0..<Self.recordsPerBlock {
-            unsafe (block + index).initialize(to: ServerStream())
-            let handle = unsafe StreamHandle(block + index)
-            handle.value.next = free
-            free = handle
-        }
-        unsafe blocks.append(block)
-    }
-}
+/// The address of a ``ServerStream`` in its pool: dropped when its stream is given back, to which `streamClosed` and the
+/// list of queued streams see.
+typealias StreamHandle = RecordHandle<ServerStream>
+typealias StreamPool = RecordPool<ServerStream>

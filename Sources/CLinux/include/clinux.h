@@ -64,6 +64,11 @@ void clinux_thread_set_name(const char *name);
 /// How many processors this process may run on; at least 1.
 int clinux_processor_count(void);
 
+/// Waits until the word is 1, which clinux_unpark brings about, and sets it back to 0. One thread may wait at a time.
+void clinux_park(uint32_t *word);
+/// Sets the word to 1 and wakes the thread that waits for that. What came before is seen by that thread.
+void clinux_unpark(uint32_t *word);
+
 // sockets -------------------------------------------------------------------------------------------------------------
 
 static const int clinux_msg_nosignal = MSG_NOSIGNAL;

@@ -1,0 +1,100 @@
+internal import ApusTransport
+
+/// The limits, windows and times of a ``Channel``.
+public struct ChannelConfiguration: Hashable, Sendable {
+    // MARK: Messages
+
+    /// Largest request message sent, in bytes, unless a call says otherwise.
+    public var maxRequestBytes = Int(Int32.max)
+    /// Largest response message accepted, in bytes, unless a call says otherwise; a larger one ends its call with
+    /// `RESOURCE_EXHAUSTED`.
+    public var maxResponseBytes = 4 * 1024 * 1024
+    /// Largest sum of name + value + 32 over the fields of a response's head, or its trailers, in bytes
+    /// (SETTINGS_MAX_HEADER_LIST_SIZE). Over it the call ends with `RESOURCE_EXHAUSTED`.
+    public var maxHeaderListBytes = 8 * 1024
+    /// Most fields that a response's head, or its trailers, may have.
+    public var maxHeaderFields = 128
+
+    // MARK: Flow control
+
+    /// How much of a response stream may be under way or wait to be read, in bytes (SETTINGS_INITIAL_WINDOW_SIZE); 1 to
+    /// 2³¹−1. A message larger than this still gets through.
+    public var streamWindowBytes = 256 * 1024
+    /// How much may be under way on the connection, in bytes; 65,535 to 2³¹−1.
+    public var connectionWindowBytes = 1024 * 1024
+    /// Bytes that a request stream queues before ``RequestWriter/write(_:)`` waits.
+    public var sendQueueBytes = 64 * 1024
+
+    // MARK: Connecting
+
+    /// How long it may take to look the host up, connect, and get the server's HTTP/2 SETTINGS, over all of the host's
+    /// addresses.
+    public var connectTimeout = Duration.seconds(20)
+    /// How long the channel waits after the first failure to connect. Each further delay is 1.6 times the last, give or
+    /// take a fifth, until a connection comes about (gRPC's connection-backoff.md).
+    public var initialBackoff = Duration.seconds(1)
+    /// Longest delay between two attempts to connect.
+    public var maxBackoff = Duration.seconds(120)
+
+    // MARK: Names
+
+    /// The host that requests are for (`:authority`); `nil` for the target's.
+    public var authority: String?
+    /// Goes in front of Apus' own name in `user-agent`.
+    public var userAgent: String?
+
+    public init() {}
+}
+
+extension ChannelConfiguration {
+    /// What is wrong with it, or `nil`.
+    var firstProblem: String? {
+        let largestWindow = Int(Int32.max)
+        let rules: [(name: String, value: Int, range: ClosedRange<Int>)] = [
+            ("maxRequestBytes", maxRequestBytes, 0...Int(UInt32.max)),
+            ("maxResponseBytes", maxResponseBytes, 0...Int(UInt32.max)),
+            ("maxHeaderListBytes", maxHeaderListBytes, 1024...Int(Int32.max)),
+            ("maxHeaderFields", maxHeaderFields, 8...65_535),
+            ("streamWindowBytes", streamWindowBytes, 1...largestWindow),
+            ("connectionWindowBytes", connectionWindowBytes, 65_535...largestWindow),
+            ("sendQueueBytes", sendQueueBytes, 1...Int(Int32.max)),
+        ]
+        if let broken = rules.first(where: { !$0.range.contains($0.value) }) {
+            return
+                "\(broken.name) is \(broken.value); it has to be \(broken.range.lowerBound) to \(broken.range.upperBound)"
+        }
+        let durations = [
+            ("connectTimeout", connectTimeout), ("initialBackoff", initialBackoff), ("maxBackoff", maxBackoff),
+        ]
+        if let (name, value) = durations.first(where: { $0.1 <= .zero }) {
+            return "\(name) is \(value); it has to be more than 0"
+        }
+        for (name, text) in [("authority", authority), ("userAgent", userAgent)] {
+            guard let text else { continue }
+            let isVisible = text.utf8.allSatisfy { (0x20...0x7E).contains($0) }
+            if text.isEmpty || !isVisible || text.hasPrefix(" ") || text.hasSuffix(" ") {
+                return "\(name) is \"\(text)\"; it has to be visible ASCII"
+            }
+        }
+        return nil
+    }
+
+    /// As the transport takes it.
+    var limits: ClientLimits {
+        var limits = ClientLimits()
+        limits.maxRequestBytes = maxRequestBytes
+        limits.maxResponseBytes = maxResponseBytes
+        limits.http2.maxHeaderListBytes = maxHeaderListBytes
+        limits.http2.maxHeaderFields = maxHeaderFields
+        limits.http2.streamWindowBytes = Int32(clamping: streamWindowBytes)
+        limits.http2.connectionWindowBytes = Int32(clamping: connectionWindowBytes)
+        limits.sendQueueBytesHigh = sendQueueBytes
+        limits.sendQueueBytesLow = sendQueueBytes / 4
+        limits.connectTimeout = connectTimeout
+        limits.backoff.initialDelay = initialBackoff
+        limits.backoff.maxDelay = maxBackoff
+        limits.authority = authority
+        if let userAgent { limits.userAgent = "\(userAgent) \(limits.userAgent)" }
+        return limits
+    }
+}

@@ -1,0 +1,100 @@
+public import ApusBase
+internal import ApusEventLoop
+
+/// What the application holds of a call of many messages. To let go of it cancels the call.
+@usableFromInline
+package final class CallHandle: Sendable {
+    let call: StreamingCall
+
+    package init(_ call: StreamingCall) { self.call = call }
+
+    deinit { if !call.hasEnded { call.cancel() } }
+
+    /// What a codec threw for a message of this call, as its caller is told; the call is cancelled.
+    @usableFromInline
+    package func codecError(decoding: Bool, _ cause: any Error) -> RPCError {
+        if decoding { call.cancel() }
+        return call.channel.codecError(call.method, decoding: decoding, cause)
+    }
+}
+
+extension CallHandle {
+    package var channel: ClientChannel { call.channel }
+}
+
+// MARK: - Through to the call, for what is compiled into the application
+
+extension CallHandle {
+    @usableFromInline
+    package func messageNow() -> [UInt8]? { call.messageNow() }
+
+    @usableFromInline
+    package func nextMessage() async throws(RPCError) -> [UInt8]? { try await call.nextMessage() }
+
+    @usableFromInline
+    package func writeNow(_ message: [UInt8]) throws(RPCError) -> Bool { try call.writeNow(message) }
+
+    @usableFromInline
+    package func waitForRoom() async throws(RPCError) { try await call.waitForRoom() }
+
+    package func initialMetadata() async throws(RPCError) -> Metadata { try await call.initialMetadata() }
+
+    package func trailers() async throws(RPCError) -> Metadata { try await call.trailers() }
+
+    package func finishWriting() { call.finishWriting() }
+
+    package func cancel() { call.cancel() }
+
+    package func initialMetadataBlocking() throws(RPCError) -> Metadata {
+        try call.channel.checkThatThreadMayBlock()
+        return try call.initialMetadataBlocking()
+    }
+
+    package func trailersBlocking() throws(RPCError) -> Metadata {
+        try call.channel.checkThatThreadMayBlock()
+        return try call.trailersBlocking()
+    }
+
+    /// The one response of a call that has one: waits for it and for the status.
+    @usableFromInline
+    package func onlyResponse() async throws(RPCError) -> [UInt8] {
+        call.finishWriting()
+        guard let response = try await call.nextMessage() else { throw wrongCount("no response message") }
+        guard try await call.nextMessage() == nil else {
+            call.cancel()
+            throw wrongCount("more than one response message")
+        }
+        return response
+    }
+
+    @usableFromInline
+    package func nextMessageBlocking() throws(RPCError) -> [UInt8]? {
+        try call.channel.checkThatThreadMayBlock()
+        return try call.nextMessageBlocking()
+    }
+
+    @usableFromInline
+    package func writeBlocking(_ message: [UInt8]) throws(RPCError) {
+        try call.channel.checkThatThreadMayBlock()
+        try call.writeBlocking(message)
+    }
+
+    @usableFromInline
+    package func onlyResponseBlocking() throws(RPCError) -> [UInt8] {
+        try call.channel.checkThatThreadMayBlock()
+        call.finishWriting()
+        guard let response = try call.nextMessageBlocking() else { throw wrongCount("no response message") }
+        guard try call.nextMessageBlocking() == nil else {
+            call.cancel()
+            throw wrongCount("more than one response message")
+        }
+        return response
+    }
+
+    private func wrongCount(_ what: String) -> RPCError {
+        RPCError(
+            code: .unimplemented,
+            message: "\(call.method) gives one response message, and the server sent \(what)"
+        )
+    }
+}

@@ -1,0 +1,171 @@
+package import ApusBase
+internal import ApusEventLoop
+
+/// A call as the channel knows it, apart from the attempts at it: what every shape of call has.
+///
+///     new ──begin──▶ pending ──a stream is opened──▶ open ──status | reset | cancel | deadline──▶ ended
+///                       ▲────────refused, or never sent────────┘                                   ▲
+///                       └──────────────cancel | deadline | no connection───────────────────────────┘
+///
+/// An attempt is a ``ClientStream``; a call that the server has certainly not seen gets another one (transparent retry,
+/// gRFC A6). What the application holds is built on the two subclasses, ``UnaryCall`` and ``StreamingCall``.
+///
+/// Sendable, because `core` is touched on the channel's loop alone, but for what is set before the call begins.
+package class ClientCall: TimerHandler, @unchecked Sendable {
+    enum Phase { case new, pending, open, ended }
+
+    struct Core {
+        // Set before the call begins, and read from any thread.
+        var method: MethodDescriptor
+        var options: CallOptions
+        var deadline: MonotonicInstant
+
+        // The loop's.
+        var phase = Phase.new
+        var session: ClientSession?
+        var stream: ClientStreamHandle?
+        var timer = EventLoop.TimerID.none
+        /// A server refused the call once: the one transparent retry that follows is used up.
+        var wasRefused = false
+        /// Why the call ends as soon as it begins.
+        var abandonedEarly: RPCError?
+        /// The neighbours in the channel's list of calls that wait for a stream; no longer than they are in it.
+        var nextPending: ClientCall?
+        var previousPending: ClientCall?
+    }
+
+    let channel: ClientChannel
+    let core: Confined<Core>
+
+    init(_ channel: ClientChannel, _ method: MethodDescriptor, _ options: CallOptions) {
+        self.channel = channel
+        core = Confined(Core(method: method, options: options, deadline: channel.deadline(of: options)))
+    }
+
+    deinit { core.destroy() }
+
+    final var loop: EventLoop { channel.loop }
+
+    package final var method: MethodDescriptor { core.value.method }
+
+    final var maxResponseBytes: Int { core.value.options.maxResponseBytes ?? channel.limits.maxResponseBytes }
+
+    final var maxRequestBytes: Int { core.value.options.maxRequestBytes ?? channel.limits.maxRequestBytes }
+
+    // MARK: Events of an attempt, on the loop; for a subclass
+
+    /// A stream was opened for the call: what it has to say goes to the stream's queue.
+    func attached(_ stream: ClientStreamHandle) {}
+    /// The response's head came.
+    func headReceived(_ metadata: Metadata) {}
+    /// A response message came.
+    func messageReceived(_ message: consuming [UInt8]) {}
+    /// What was read at once has been delivered; of the next message a part may be here.
+    func partReceived(isMidMessage: Bool) {}
+    /// Bytes of the call's queue were framed.
+    func bytesSent(_ count: Int) {}
+    /// The call has its end; nothing comes after it.
+    func ended(_ end: CallEnd) {}
+    /// Other threads have something for the call.
+    func newsFromElsewhere() {}
+    /// Whether another attempt could say all that this one did.
+    var mayBeRetried: Bool { true }
+
+    // MARK: The life of a call, on the loop
+
+    /// Begins the call: it finds its place on a connection, or waits for one.
+    final func begin() {
+        guard core.value.phase == .new else { return }
+        channel.callBegan()
+        core.value.phase = .pending
+        if let error = core.value.abandonedEarly.take() { return finish(.failed(error)) }
+        if core.value.deadline != .distantFuture {
+            guard core.value.deadline > loop.now else { return finish(.failed(deadlineExceeded(nil))) }
+            core.value.timer = loop.schedule(at: core.value.deadline, handler: self)
+        }
+        channel.place(self)
+    }
+
+    /// An attempt begins.
+    @inline(__always)
+    final func opened(_ stream: ClientStreamHandle, on session: ClientSession) {
+        core.value.phase = .open
+        core.value.stream = stream
+        core.value.session = session
+        attached(stream)
+    }
+
+    /// The server has certainly not processed the call: it may be tried again as if nothing had been.
+    ///
+    /// A call that never reached the wire tries until its deadline; one that a server refused does so once.
+    final func tryAgain(neverSent: Bool, _ error: RPCError) {
+        guard core.value.phase == .open else { return }
+        guard mayBeRetried, neverSent || !core.value.wasRefused else { return finish(.failed(error)) }
+        if !neverSent { core.value.wasRefused = true }
+        core.value.phase = .pending
+        core.value.stream = nil
+        core.value.session = nil
+        channel.place(self)
+    }
+
+    /// Ends the call from this side: cancelled, out of time, or the channel was closed.
+    final func abandon(_ error: RPCError) {
+        guard core.value.phase != .ended else { return }
+        guard core.value.phase != .new else {
+            // The caller is about to begin it, and waits for its end from then on.
+            core.value.abandonedEarly = error
+            return
+        }
+        if let stream = core.value.stream, let session = core.value.session { session.abandon(stream) }
+        finish(.failed(error))
+    }
+
+    /// The call has its end. Its stream, if it had one, has let go of it.
+    final func finish(_ end: CallEnd) {
+        let phase = core.value.phase
+        guard phase != .ended else { return }
+        core.value.phase = .ended
+        if phase == .pending { channel.removePending(self) }
+        if core.value.timer != .none {
+            loop.cancel(core.value.timer)
+            core.value.timer = .none
+        }
+        core.value.stream = nil
+        core.value.session = nil
+        ended(end)
+        if phase != .new { channel.callEnded() }
+    }
+
+    package final func timerFired(tag: UInt64) {
+        core.value.timer = .none
+        abandon(deadlineExceeded(core.value.phase == .pending ? channel.whatPendingCallsWaitFor : nil))
+    }
+
+    final func deadlineExceeded(_ detail: String?) -> RPCError {
+        let message = "the deadline passed" + (detail.map { " while the call waited for \($0)" } ?? "")
+        return RPCError(code: .deadlineExceeded, message: message)
+    }
+
+    // MARK: From any thread
+
+    /// Cancels the call: it ends with `CANCELLED`, and its stream is reset. Harmless when it has ended.
+    package final func cancel() {
+        // Through the queue even on the loop: whoever cancels may be in the middle of something there.
+        loop.execute { self.abandon(Self.cancelled) }
+    }
+
+    static let cancelled = RPCError(code: .cancelled, message: "the call was cancelled")
+}
+
+/// How a call ended.
+struct CallEnd: Sendable {
+    /// `nil` for OK.
+    var error: RPCError?
+    /// The trailing metadata of a call that succeeded; an error has its own.
+    var trailers = Metadata()
+
+    static func failed(_ error: RPCError) -> CallEnd { CallEnd(error: error) }
+
+    /// The server's decision, and not one that was made on this side.
+    var isPeers: Bool { error.map { $0.origin == .peer } ?? true }
+}

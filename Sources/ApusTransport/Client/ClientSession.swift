@@ -1,0 +1,325 @@
+internal import ApusBase
+internal import ApusEventLoop
+internal import Logging
+
+/// The client's end of one HTTP/2 connection as gRPC sees it: calls become streams, what comes back becomes heads,
+/// messages and a status. It does no I/O, and is confined to its channel's loop.
+///
+/// What is sent is in this file, what is received in `ClientSession+Receiving.swift`.
+final class ClientSession: HTTP2Session {
+    let channel: ClientChannel
+    let address: SocketAddress
+    weak var carrier: (any ClientSessionCarrier)?
+    let hot = Confined(Hot())
+    /// What the server gave as its reason to close the connection.
+    private(set) var goAway: String?
+
+    /// Of the ids that a connection has, how many are used before its calls go to a new one: three quarters of 2³¹.
+    private static let streamIDsMax: UInt32 = 0x6000_0000
+
+    /// What every call touches.
+    struct Hot {
+        var openStreams = 0
+        var firstOpen: ClientStreamHandle?
+        var maxStreams = 100
+        var outputIsAnnounced = false
+        var isEstablished = false
+        /// No more calls are to be opened here: GOAWAY came, or was sent.
+        var isDraining = false
+        /// Fields of the request being made; kept to be used again.
+        var fields = HeaderFields()
+        var head = ResponseFields()
+        var trailers = ResponseFields()
+        /// The block that is being read.
+        var block = HTTP2Session.ResponseBlock.head
+        /// Streams that have more to send, and let others send first.
+        var waitingForTurn: [Int32] = []
+    }
+
+    init(channel: ClientChannel, address: SocketAddress) throws(RPCError) {
+        self.channel = channel
+        self.address = address
+        try super.init(role: .client, settings: channel.limits.http2, memory: channel.http2Memory)
+        if channel.limits.firstStreamID > 1 { skipStreamIDs(to: channel.limits.firstStreamID) }
+    }
+
+    deinit { hot.destroy() }
+
+    var loop: EventLoop { channel.loop }
+    var openStreams: Int { hot.value.openStreams }
+    var isDraining: Bool { hot.value.isDraining }
+
+    // MARK: Opening streams
+
+    /// Whether one more call may be opened here now.
+    @inline(__always)
+    var mayOpen: Bool { hot.value.openStreams < hot.value.maxStreams && !hot.value.isDraining }
+
+    enum Opening {
+        case opened
+        /// The ids of this connection are used up: it drains.
+        case exhausted
+        case failed(RPCError)
+    }
+
+    /// Opens a stream for a call.
+    func open(_ call: ClientCall) -> Opening {
+        let template = channel.template(for: call.method)
+        hot.value.fields.removeAll()
+        if call.core.value.deadline != .distantFuture {
+            let remaining = call.core.value.deadline.nanoseconds(since: loop.now)
+            hot.value.fields.addUnindexed("grpc-timeout", GRPCTimeout.encode(nanoseconds: remaining))
+        }
+        if !call.core.value.options.metadata.isEmpty { hot.value.fields.add(call.core.value.options.metadata) }
+        let listBytes = template.listBytes + hot.value.fields.listBytes
+        if let limit = peerMaxHeaderListBytes, listBytes > limit {
+            let message = "the request's header list of \(listBytes) bytes is over the \(limit) that the server takes"
+            return .failed(RPCError(code: .resourceExhausted, message: message))
+        }
+        let stream = channel.streams.value.take()
+        guard let id = submitRequest(stream.context, template: template, fields: hot.value.fields) else {
+            channel.streams.value.give(stream)
+            drain()
+            return .exhausted
+        }
+        stream.value.id = id
+        stream.value.call = call
+        link(stream)
+        call.opened(stream, on: self)
+        announceOutput()
+        if UInt32(truncatingIfNeeded: id) > Self.streamIDsMax { drain() }
+        return .opened
+    }
+
+    /// Opens no more streams; the session is finished when those that there are have ended.
+    func drain() {
+        guard !hot.value.isDraining else { return }
+        hot.value.isDraining = true
+        refuseNewStreams()
+        announceOutput()
+        carrier?.sessionDrains()
+    }
+
+    private func link(_ stream: ClientStreamHandle) {
+        hot.value.openStreams += 1
+        stream.value.nextOpen = hot.value.firstOpen
+        hot.value.firstOpen?.value.previousOpen = stream
+        hot.value.firstOpen = stream
+    }
+
+    private func giveBack(_ stream: ClientStreamHandle) {
+        hot.value.openStreams -= 1
+        if let previous = stream.value.previousOpen {
+            previous.value.nextOpen = stream.value.nextOpen
+        } else {
+            hot.value.firstOpen = stream.value.nextOpen
+        }
+        stream.value.nextOpen?.value.previousOpen = stream.value.previousOpen
+        channel.streams.value.give(stream)
+    }
+
+    // MARK: The end of streams
+
+    /// The call of this stream is over on this side.
+    func abandon(_ stream: ClientStreamHandle) {
+        stream.value.call = nil
+        stream.value.state.abandon()
+        reset(stream.value.id, .cancel)
+        announceOutput()
+    }
+
+    /// What the peer sent ends the call: it is told that the rest is of no use.
+    func fail(_ stream: ClientStreamHandle, _ error: RPCError) {
+        guard let call = stream.value.call else { return }
+        abandon(stream)
+        call.finish(.failed(error))
+    }
+
+    override func streamClosed(_ context: StreamContext, _ code: HTTP2ErrorCode) {
+        let stream = ClientStreamHandle(context)
+        if let call = stream.value.call {
+            stream.value.call = nil
+            let isUntouched = !stream.value.isOnTheWire
+            giveBack(stream)
+            if isUntouched || code == .refusedStream {
+                call.tryAgain(neverSent: isUntouched, Self.error(for: code, call))
+            } else {
+                call.finish(.failed(Self.error(for: code, call)))
+            }
+        } else {
+            giveBack(stream)
+        }
+        channel.streamEnded(on: self)
+    }
+
+    /// The connection is gone: every call ends, or begins anew if it was never sent; the session is of no further use.
+    func tearDown(cause: String) {
+        close()
+        hot.value.isDraining = true
+        while let stream = hot.value.firstOpen {
+            let call = stream.value.call
+            let isUntouched = !stream.value.isOnTheWire
+            stream.value.call = nil
+            giveBack(stream)
+            guard let call else { continue }
+            let reason = goAway.map { "\(cause), after GOAWAY \($0)" } ?? cause
+            let error = RPCError(code: .unavailable, message: "the connection to \(address) was lost: \(reason)")
+            if isUntouched { call.tryAgain(neverSent: true, error) } else { call.finish(.failed(error)) }
+        }
+    }
+
+    /// Ends every call.
+    func endCalls(_ error: RPCError) {
+        var next = hot.value.firstOpen
+        while let stream = next {
+            next = stream.value.nextOpen
+            stream.value.call?.abandon(error)
+        }
+    }
+
+    /// Ends every stream, visibly for the server; their calls have been ended.
+    func resetAll() {
+        var next = hot.value.firstOpen
+        while let stream = next {
+            next = stream.value.nextOpen
+            if !stream.value.state.isDecided { abandon(stream) }
+        }
+    }
+
+    // MARK: What comes in; see `ClientSession+Receiving.swift`
+
+    override func responseFieldsBegan(_ context: StreamContext) -> ResponseBlock {
+        hot.value.block = ClientStreamHandle(context).value.state.awaitsHead ? .head : .trailers
+        return hot.value.block
+    }
+
+    override func fieldsBegan() {
+        if hot.value.block == .head { hot.value.head.reset() } else { hot.value.trailers.reset() }
+    }
+
+    override func fieldReceived(name: Span<UInt8>, value: Span<UInt8>) { addField(name: name, value: value) }
+
+    override func invalidFieldReceived(_ context: StreamContext) {
+        forgetFields()
+        let message = "the response has a header field with a byte that HTTP/2 forbids"
+        fail(ClientStreamHandle(context), RPCError(code: .internal, message: message, origin: .peer))
+    }
+
+    override func headReceived(_ context: StreamContext, endStream: Bool) {
+        readHead(ClientStreamHandle(context), endStream: endStream)
+    }
+
+    override func trailersReceived(_ context: StreamContext) { readTrailers(ClientStreamHandle(context)) }
+
+    override func dataReceived(_ context: StreamContext, _ bytes: Span<UInt8>) {
+        readBody(ClientStreamHandle(context), bytes)
+    }
+
+    override func endReceived(_ context: StreamContext) { readEndWithoutTrailers(ClientStreamHandle(context)) }
+
+    override func settingsReceived() {
+        hot.value.maxStreams = peerMaxConcurrentStreams
+        if hot.value.isEstablished {
+            channel.streamEnded(on: self)
+        } else {
+            hot.value.isEstablished = true
+            carrier?.sessionEstablished()
+        }
+    }
+
+    override func goAwayReceived(_ code: HTTP2ErrorCode, lastStreamID: Int32, debugData: String) {
+        goAway = debugData.isEmpty ? "\(code)" : "\(code): \(debugData)"
+        guard !hot.value.isDraining else { return }
+        hot.value.isDraining = true
+        carrier?.sessionDrains()
+    }
+
+    // MARK: Output
+
+    /// Lets the carrier know, once, that there is something to send.
+    @inline(__always)
+    func announceOutput() {
+        if hot.value.outputIsAnnounced { return }
+        hot.value.outputIsAnnounced = true
+        carrier?.sessionHasOutput()
+    }
+
+    /// The carrier is about to ask for output.
+    func willSend() { hot.value.outputIsAnnounced = false }
+
+    /// There is more to send on a stream, or its end.
+    @inline(__always)
+    func resume(_ stream: ClientStreamHandle) {
+        if stream.value.isDeferred {
+            stream.value.isDeferred = false
+            resumeData(stream.value.id)
+        }
+        announceOutput()
+    }
+
+    override func requestSent(_ context: StreamContext) { ClientStreamHandle(context).value.isOnTheWire = true }
+
+    override func planData(_ context: StreamContext, bytesMax: Int) -> DataPlan {
+        let stream = ClientStreamHandle(context)
+        let queuedBytes = stream.value.outbound.bytes
+        // A client cannot tell nghttp2 to share the connection fairly: it would send one stream's queue to its end
+        // before the next. So a stream that has sent a frame stands back until all others had their turn.
+        if stream.value.hasHadItsTurn, hot.value.openStreams > 1 {
+            stream.value.hasHadItsTurn = false
+            stream.value.isDeferred = true
+            hot.value.waitingForTurn.append(stream.value.id)
+            return DataPlan(bytes: 0, ending: .later)
+        }
+        if queuedBytes > bytesMax {
+            stream.value.hasHadItsTurn = true
+            return DataPlan(bytes: bytesMax, ending: .more)
+        }
+        if stream.value.state.isFinishing {
+            stream.value.state.endSent()
+            return DataPlan(bytes: queuedBytes, ending: .stream)
+        }
+        if queuedBytes == 0 { stream.value.isDeferred = true }
+        return DataPlan(bytes: queuedBytes, ending: .later)
+    }
+
+    override func copyData(_ context: StreamContext, into target: UnsafeMutableRawBufferPointer) {
+        // SAFETY: `target` is the caller's for the length of this call.
+        let stream = ClientStreamHandle(context)
+        let count = target.count
+        unsafe stream.value.outbound.move(to: target)
+        stream.value.call?.bytesSent(count)
+    }
+
+    /// All streams had their turn: those that stood back go on. `false` when there is none.
+    func nextTurn() -> Bool {
+        if hot.value.waitingForTurn.isEmpty { return false }
+        var waiting: [Int32] = []
+        swap(&waiting, &hot.value.waitingForTurn)
+        for streamID in waiting {
+            guard let context = context(of: streamID) else { continue }
+            let stream = ClientStreamHandle(context)
+            if stream.value.isDeferred {
+                stream.value.isDeferred = false
+                resumeData(streamID)
+            }
+        }
+        return true
+    }
+
+    override func headersNotSent(_ context: StreamContext, reason: String) {
+        channel.logger.debug(
+            "could not send the head of a request",
+            metadata: ["peer": "\(address)", "cause": "\(reason)"]
+        )
+    }
+}
+
+/// Who carries a client session's bytes.
+protocol ClientSessionCarrier: AnyObject {
+    /// The session has something to send; called once until ``ClientSession/willSend()``.
+    func sessionHasOutput()
+    /// The peer's first SETTINGS arrived: the connection is of use.
+    func sessionEstablished()
+    /// No more calls are to be opened on the session.
+    func sessionDrains()
+}

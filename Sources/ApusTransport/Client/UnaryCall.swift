@@ -1,0 +1,126 @@
+public import ApusBase
+internal import ApusEventLoop
+
+/// A call with one request and one response: the answer is handed over in one piece, so nothing of it is locked.
+///
+/// Used again from call to call (``ClientChannel/takeUnaryCall(_:_:)``).
+final class UnaryCall: ClientCall, @unchecked Sendable {
+    // Sendable, because `exchange` goes from the caller to the loop with the call's beginning and comes back with the
+    // waiter's waking; nobody else touches it.
+    private struct Exchange {
+        var request: [UInt8] = []
+        var response: [UInt8] = []
+        var responseCount = 0
+        var initialMetadata = Metadata()
+        var end = CallEnd()
+        var waiter = Waiter.none
+    }
+
+    private let exchange = Confined(Exchange())
+    /// For callers that block; kept for the next one.
+    private var parker: ThreadParker?
+
+    deinit { exchange.destroy() }
+
+    // MARK: The caller
+
+    /// Sets the call up anew.
+    func prepare(_ method: MethodDescriptor, _ options: CallOptions) {
+        core.value.method = method
+        core.value.options = options
+        core.value.deadline = channel.deadline(of: options)
+    }
+
+    /// Forgets everything, so that another call can use the object.
+    func recycle() {
+        core.value.phase = .new
+        core.value.wasRefused = false
+        exchange.value.request = []
+        exchange.value.response = []
+        exchange.value.responseCount = 0
+        if !exchange.value.initialMetadata.isEmpty { exchange.value.initialMetadata = Metadata() }
+        if exchange.value.end.error != nil { exchange.value.end.error = nil }
+        if !exchange.value.end.trailers.isEmpty { exchange.value.end.trailers = Metadata() }
+    }
+
+    /// Makes the call, and suspends the task until it has its end.
+    @inline(__always)
+    func perform(_ request: consuming [UInt8]) async {
+        exchange.value.request = request
+        await withTaskCancellationHandler {
+            await Suspension<Void>.wait { suspension in
+                exchange.value.waiter = .task(suspension)
+                channel.start(self)
+            }
+        } onCancel: {
+            cancel()
+        }
+    }
+
+    /// Makes the call, and blocks the thread until it has its end.
+    func performBlocking(_ request: consuming [UInt8]) {
+        let parker = self.parker ?? ThreadParker()
+        self.parker = parker
+        exchange.value.request = request
+        exchange.value.waiter = .thread(parker)
+        channel.start(self)
+        parker.park()
+    }
+
+    /// The response, once the call has its end.
+    @inline(__always)
+    func takeResponse() throws(RPCError) -> [UInt8] {
+        if let error = exchange.value.end.error { throw error }
+        var response: [UInt8] = []
+        swap(&response, &exchange.value.response)
+        return response
+    }
+
+    var outcome: UnaryOutcome {
+        let end = exchange.value.end
+        return UnaryOutcome(
+            initialMetadata: exchange.value.initialMetadata,
+            trailers: end.error?.metadata ?? end.trailers,
+            result: end.error.map { .failure($0) } ?? .success(exchange.value.response)
+        )
+    }
+
+    // MARK: The loop
+
+    override func attached(_ stream: ClientStreamHandle) {
+        stream.value.outbound.append(exchange.value.request)
+        stream.value.state.finish()
+    }
+
+    override func headReceived(_ metadata: Metadata) {
+        if !metadata.isEmpty { exchange.value.initialMetadata = metadata }
+    }
+
+    override func messageReceived(_ message: consuming [UInt8]) {
+        exchange.value.responseCount += 1
+        if exchange.value.responseCount == 1 { exchange.value.response = message }
+    }
+
+    override func partReceived(isMidMessage: Bool) {
+        // The caller waits for it: a response larger than the window must not wait for itself.
+        if isMidMessage, let stream = core.value.stream { core.value.session?.creditMessageUnderWay(stream) }
+    }
+
+    override func ended(_ end: CallEnd) {
+        if end.error != nil || !end.trailers.isEmpty { exchange.value.end = end }
+        if end.error == nil, exchange.value.responseCount != 1 {
+            let what = exchange.value.responseCount == 0 ? "no response message" : "more than one response message"
+            let message = "\(method) gives one response message, and the server sent \(what)"
+            exchange.value.end.error = RPCError(code: .unimplemented, message: message, metadata: end.trailers)
+        }
+        exchange.value.waiter.take().wake()
+    }
+}
+
+/// All that a unary call brought.
+@usableFromInline
+package struct UnaryOutcome: Sendable {
+    @usableFromInline package var initialMetadata: Metadata
+    @usableFromInline package var trailers: Metadata
+    @usableFromInline package var result: Result<[UInt8], RPCError>
+}

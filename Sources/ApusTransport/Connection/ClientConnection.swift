@@ -1,0 +1,97 @@
+internal import ApusBase
+internal import ApusEventLoop
+internal import Logging
+
+/// A connection that a channel made. It is of use once the server's SETTINGS have come; until then a server that says
+/// nothing, or speaks something else, is one of the ways in which connecting fails. The bytes flow in
+/// ``HTTP2Connection``.
+///
+/// Confined to its channel's loop.
+final class ClientConnection: HTTP2Connection {
+    let address: SocketAddress
+    let session: ClientSession
+    private let channel: ClientChannel
+    private(set) var isEstablished = false
+    private var openCallsAtEnd = 0
+    /// What the server did wrong, when that ended the connection.
+    private var protocolError: String?
+
+    init(descriptor: CInt, address: SocketAddress, channel: ClientChannel) throws(RPCError) {
+        self.address = address
+        self.channel = channel
+        self.session = try ClientSession(channel: channel, address: address)
+        super.init(descriptor: descriptor, loop: channel.loop, framer: session)
+    }
+
+    /// Sends the preface; the client speaks first (RFC 9113 §3.4).
+    func start() throws(SystemError) {
+        try open()
+        loop.connectionAdded()
+        session.carrier = self
+        scheduleFlush()
+    }
+
+    /// The channel closes: the server is told that the calls are cancelled and that nothing follows.
+    func shutDown() {
+        if phase == .open {
+            session.resetAll()
+            // nghttp2 sends nothing but GOAWAY once it is told to terminate.
+            flush()
+            session.terminate(.noError)
+            flush()
+        }
+        close("the channel was closed")
+    }
+
+    override func receive(_ bytes: UnsafeRawBufferPointer) {
+        // SAFETY: `bytes` is the caller's for the length of this call.
+        if !isEstablished, let foreign = unsafe ForeignProtocol(answer: bytes) {
+            return close(foreign.description)
+        }
+        if let reason = unsafe session.receive(bytes) {
+            protocolError = reason
+            flush()
+            return close(reason)
+        }
+        scheduleFlush()
+    }
+
+    override func prepareOutput() { session.willSend() }
+
+    override func outputRanDry() -> Bool { session.nextTurn() }
+
+    override func sessionFinished() {
+        if let error = session.connectionError { protocolError = error }
+        linger(cause: protocolError ?? "it was closed")
+    }
+
+    override func tearDown(cause: String) {
+        openCallsAtEnd = session.openStreams
+        channel.connectionEnds(self)
+        session.tearDown(cause: cause)
+    }
+
+    override func closed(cause: String, wasOpen: Bool) {
+        loop.connectionRemoved()
+        let metadata: Logger.Metadata = [
+            "peer": "\(address)", "calls": "\(openCallsAtEnd)", "cause": "\(cause)",
+        ]
+        if wasOpen, openCallsAtEnd > 0 {
+            channel.logger.info("lost a connection with calls open", metadata: metadata)
+        } else {
+            channel.logger.debug("closed a connection", metadata: metadata)
+        }
+        channel.connectionClosed(self, cause: session.goAway.map { "\(cause), after GOAWAY \($0)" } ?? cause)
+    }
+}
+
+extension ClientConnection: ClientSessionCarrier {
+    func sessionHasOutput() { scheduleFlush() }
+
+    func sessionEstablished() {
+        isEstablished = true
+        channel.connectionEstablished(self)
+    }
+
+    func sessionDrains() { channel.connectionDrains(self) }
+}

@@ -1,0 +1,223 @@
+internal import ApusBase
+internal import ApusEventLoop
+
+/// A socket and the session that it carries: reads what comes, writes what the session has, once for each turn of the
+/// loop. What is a server's and what is a client's is in the subclasses.
+///
+///     open ──the session is finished──▶ lingering ──peer closes | time-out──▶ closed
+///       └──────── the peer is lost, or its bytes make no sense ───────────────▲
+///
+/// Confined to its loop, which holds it as long as the socket is registered.
+class HTTP2Connection {
+    enum Phase {
+        /// Bytes flow.
+        case open
+        /// Everything was sent and our direction is closed; what the peer still sends is dropped, because closing a
+        /// socket with unread bytes would make the kernel drop what we sent as well.
+        case lingering
+        case closed
+    }
+
+    /// Output produced by one call of the session.
+    private static let outputChunkBytes = 128 * 1024
+    /// Output written in one turn before the loop's other connections get theirs.
+    private static let outputPerTurnBytesMax = 1024 * 1024
+    /// Reads in one turn before the loop's other connections get theirs.
+    private static let readsPerTurnMax = 4
+    /// Frames other than DATA that may wait behind a peer that does not read, before we stop reading in turn.
+    private static let queuedControlFramesMax = 1000
+    private static let lingerTimeout = Duration.seconds(1)
+
+    let loop: EventLoop
+    let descriptor: CInt
+    private let framer: HTTP2Session
+    private var registration: EventLoop.Registration?
+    private var interest: EventLoop.Interest = .read
+    private(set) var phase = Phase.open
+    /// What the socket did not take, from `unsentStart` on.
+    private var unsent: [UInt8] = []
+    private var unsentStart = 0
+    private var flushIsScheduled = false
+    private var lingerTimer = EventLoop.TimerID.none
+
+    /// Takes over a connected, non-blocking socket; on its loop.
+    init(descriptor: CInt, loop: EventLoop, framer: HTTP2Session) {
+        self.descriptor = descriptor
+        self.loop = loop
+        self.framer = framer
+    }
+
+    /// Watches the socket from here on.
+    final func open() throws(SystemError) {
+        registration = try loop.register(descriptor, interest: interest, handler: self)
+    }
+
+    // MARK: What a subclass does
+
+    /// Bytes of the peer, while the connection is open.
+    func receive(_ bytes: UnsafeRawBufferPointer) {}
+    /// The session is asked for output next.
+    func prepareOutput() {}
+    /// The session has given all it had; `true` to ask it again.
+    func outputRanDry() -> Bool { false }
+    /// The session has nothing left to do: it was drained, or nghttp2 ended it for something that the peer sent.
+    func sessionFinished() {}
+    /// The session is of no further use: ends the calls that are left.
+    func tearDown(cause: String) {}
+    /// The socket is closed; `wasOpen` tells a connection that was lost from one that had said goodbye.
+    func closed(cause: String, wasOpen: Bool) {}
+
+    // MARK: The end
+
+    /// Everything is sent: close our direction and wait for the peer to close its own.
+    final func linger(cause: String) {
+        guard phase == .open else { return }
+        phase = .lingering
+        tearDown(cause: cause)
+        do {
+            try SystemCalls.shutdownWriting(descriptor)
+            setInterest(.read)
+            lingerTimer = loop.schedule(at: loop.now.advanced(by: Self.lingerTimeout), handler: LingerTimer(self))
+        } catch {
+            close("\(error)")
+        }
+    }
+
+    final func close(_ cause: String) {
+        guard phase != .closed else { return }
+        let wasOpen = phase == .open
+        phase = .closed
+        loop.cancel(lingerTimer)
+        if let registration { loop.deregister(registration) }
+        tearDown(cause: cause)
+        SystemCalls.close(descriptor)
+        unsent = []
+        closed(cause: cause, wasOpen: wasOpen)
+    }
+
+    private final class LingerTimer: TimerHandler {
+        private let connection: HTTP2Connection
+
+        init(_ connection: HTTP2Connection) { self.connection = connection }
+
+        func timerFired(tag: UInt64) { connection.close("it was closed") }
+    }
+}
+
+// MARK: - Reading
+
+extension HTTP2Connection: DescriptorHandler {
+    final func descriptorReady(_ readiness: EventLoop.Readiness) {
+        if !readiness.isDisjoint(with: [.readable, .hangUp, .error, .peerClosed]) { read() }
+        if readiness.contains(.writable), phase == .open { flush() }
+    }
+
+    private func read() {
+        for _ in 0..<Self.readsPerTurnMax {
+            // SAFETY: the scratch buffer is the loop's and is used up before anything else runs on the loop.
+            let buffer = unsafe loop.readScratch
+            switch unsafe SystemCalls.read(descriptor, into: buffer) {
+            case .bytes(0): return close("the peer closed it")
+            case .bytes(let count):
+                if phase == .open { unsafe receive(UnsafeRawBufferPointer(rebasing: buffer[..<count])) }
+                guard phase != .closed, count == buffer.count else { return }
+            case .wouldBlock: return
+            case .failed(let error): return close("\(error)")
+            }
+        }
+    }
+}
+
+// MARK: - Writing
+
+extension HTTP2Connection: TurnEndHandler {
+    final func scheduleFlush() {
+        if flushIsScheduled { return }
+        flushIsScheduled = true
+        loop.atEndOfTurn(self)
+    }
+
+    final func endOfTurn() {
+        flushIsScheduled = false
+        flush()
+    }
+
+    /// Writes what there is, as far as the socket takes it.
+    final func flush() {
+        guard phase == .open, writeUnsent() else { return }
+        var written = 0
+        while written < Self.outputPerTurnBytesMax {
+            prepareOutput()
+            // SAFETY: the scratch buffer is the loop's and is used up before anything else runs on the loop.
+            let buffer = unsafe UnsafeMutableRawBufferPointer(rebasing: loop.writeScratch[..<Self.outputChunkBytes])
+            guard let count = unsafe framer.produce(into: buffer) else {
+                return close("the HTTP/2 session failed: \(framer.lastDiagnosis)")
+            }
+            if count > 0, unsafe !write(UnsafeRawBufferPointer(rebasing: buffer[..<count])) { return }
+            written += count
+            if buffer.count - count >= HTTP2Session.frameBytesMax, !outputRanDry() { break }
+        }
+        if written >= Self.outputPerTurnBytesMax { scheduleFlush() }
+        if framer.isFinished { sessionFinished() }
+    }
+
+    /// Writes what was left over; `false` when some still is.
+    private func writeUnsent() -> Bool {
+        if unsent.isEmpty { return true }
+        // SAFETY: the bytes are the array's, which is not changed during the call.
+        let result = unsafe unsent.withUnsafeBytes { bytes in
+            unsafe SystemCalls.send(descriptor, UnsafeRawBufferPointer(rebasing: bytes[unsentStart...]))
+        }
+        switch result {
+        case .bytes(let count): unsentStart += count
+        case .wouldBlock: break
+        case .failed(let error):
+            close("\(error)")
+            return false
+        }
+        if unsentStart < unsent.count {
+            waitForRoom()
+            return false
+        }
+        unsent = []
+        unsentStart = 0
+        setInterest(.read)
+        return true
+    }
+
+    /// Writes a chunk; what the socket does not take is kept. `false` when that was all for now.
+    private func write(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        // SAFETY: `bytes` is the caller's for the length of this call, and the rest is copied.
+        let taken: Int
+        switch unsafe SystemCalls.send(descriptor, bytes) {
+        case .bytes(let count): taken = count
+        case .wouldBlock: taken = 0
+        case .failed(let error):
+            close("\(error)")
+            return false
+        }
+        if taken == bytes.count { return true }
+        unsafe unsent = [UInt8](bytes[taken...])
+        unsentStart = 0
+        waitForRoom()
+        return false
+    }
+
+    /// Writes bytes that are none of the session's, as far as they go: a last word to a peer that speaks otherwise.
+    final func writePlainly(_ bytes: [UInt8]) {
+        // SAFETY: the bytes are the array's, which is not changed during the call.
+        _ = unsafe bytes.withUnsafeBytes { unsafe SystemCalls.send(descriptor, $0) }
+    }
+
+    /// The socket is full. A peer that makes us answer and does not read is not read from either.
+    private func waitForRoom() {
+        let mayRead = framer.queuedControlFrames <= Self.queuedControlFramesMax
+        setInterest(mayRead ? [.read, .write] : .write)
+    }
+
+    private func setInterest(_ wanted: EventLoop.Interest) {
+        guard wanted != interest, let registration else { return }
+        interest = wanted
+        loop.update(registration, interest: wanted)
+    }
+}

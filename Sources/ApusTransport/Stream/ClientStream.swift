@@ -1,0 +1,55 @@
+internal import ApusBase
+
+/// What a client keeps for one stream, which is one attempt at a call, while its bytes flow. The call itself, which may
+/// have more than one attempt, is ``ClientCall``.
+struct ClientStream: PooledRecord {
+    var id: Int32 = 0
+    var state = ClientStreamState()
+    /// The call that this is an attempt at; `nil` once it has its end.
+    var call: ClientCall?
+    var deframer = MessageDeframer()
+    var outbound = OutboundQueue()
+    /// Body bytes that came and were not taken by the call's reader, in whole messages and the one under way.
+    var heldBytes = 0
+    /// How many of them were credited as they came: a message larger than the window must not wait for itself.
+    var creditedAhead = 0
+    /// `:status` of the head, and whether its content type is gRPC's.
+    var httpStatus = 0
+    /// The head named an encoding other than `identity`.
+    var encoding: [UInt8] = []
+    /// nghttp2 was told "later": it has to be told when there is more.
+    var isDeferred = false
+    /// Has sent a frame and lets the connection's other streams send theirs.
+    var hasHadItsTurn = false
+    /// The request's head was sent: the server may have seen the call.
+    var isOnTheWire = false
+    var next: ClientStreamHandle?
+    /// The neighbours in the session's list of open streams.
+    var nextOpen: ClientStreamHandle?
+    var previousOpen: ClientStreamHandle?
+
+    init() {}
+
+    /// As new. Field by field, because to drop what is not there costs a reference count all the same.
+    @inline(__always)
+    mutating func reset() {
+        id = 0
+        state = ClientStreamState()
+        if call != nil { call = nil }
+        if deframer.isMidMessage { deframer.reset() }
+        if outbound.bytes > 0 { outbound.removeAll() }
+        heldBytes = 0
+        creditedAhead = 0
+        httpStatus = 0
+        if !encoding.isEmpty { encoding = [] }
+        isDeferred = false
+        hasHadItsTurn = false
+        isOnTheWire = false
+        next = nil
+        nextOpen = nil
+        previousOpen = nil
+    }
+}
+
+typealias ClientStreamHandle = RecordHandle<ClientStream>
+typealias ClientStreamPool = RecordPool<ClientStream>
