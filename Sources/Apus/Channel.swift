@@ -9,11 +9,11 @@ public import Logging
 ///
 /// There is no task to keep alive and nothing to start. Calls may come from anywhere: a task, an actor, a plain thread,
 /// `main`, the handler of a server. Each is made in one of two ways: asynchronously, which suspends the task, or
-/// blocking (the methods that begin with `blocking`, and the blocking stubs), which parks the thread.
+/// blocking (methods that begin with `blocking`, and the blocking stubs), which parks the thread.
 ///
 /// One connection carries all calls, up to the number that the server allows at once; those beyond it wait, which is
-/// logged. When connecting fails calls fail with `UNAVAILABLE` (unless ``CallOptions/waitForReady`` is set) and the next
-/// attempt waits: 1 s, then 1.6 times as long each time, up to 2 minutes. A call that the server certainly has not
+/// logged. When connecting fails, calls fail with `UNAVAILABLE` (unless ``CallOptions/waitForReady`` is set) and the
+/// next attempt waits: 1 s, then 1.6 times as long each time, up to 2 minutes. A call that the server certainly has not
 /// processed (GOAWAY, REFUSED_STREAM) is tried again without anybody noticing.
 ///
 /// To let go of a channel lets its calls end and then closes it; ``close()`` ends them. Thread-safe.

@@ -60,8 +60,8 @@ extension ChannelConfiguration {
             ("sendQueueBytes", sendQueueBytes, 1...Int(Int32.max)),
         ]
         if let broken = rules.first(where: { !$0.range.contains($0.value) }) {
-            return
-                "\(broken.name) is \(broken.value); it has to be \(broken.range.lowerBound) to \(broken.range.upperBound)"
+            let range = broken.range
+            return "\(broken.name) is \(broken.value); it has to be \(range.lowerBound) to \(range.upperBound)"
         }
         let durations = [
             ("connectTimeout", connectTimeout), ("initialBackoff", initialBackoff), ("maxBackoff", maxBackoff),

@@ -31,8 +31,8 @@ struct ForeignProtocol {
         }
     }
 
-    /// What a server speaks that answered a client's preface with something other than HTTP/2; `nil` when the bytes look
-    /// like HTTP/2, or are too few to tell.
+    /// What a server speaks that answered a client's preface with something other than HTTP/2; `nil` when the bytes
+    /// look like HTTP/2, or are too few to tell.
     init?(answer firstBytes: UnsafeRawBufferPointer) {
         // SAFETY: the bytes are the caller's for the length of this call, and are copied.
         let bytes = unsafe [UInt8](firstBytes.prefix(64))

@@ -73,7 +73,7 @@ struct ServerStream: PooledRecord {
     }
 }
 
-/// The address of a ``ServerStream`` in its pool: dropped when its stream is given back, to which `streamClosed` and the
-/// list of queued streams see.
+/// The address of a ``ServerStream`` in its pool: dropped when its stream is given back, to which `streamClosed` and
+/// the list of queued streams see.
 typealias StreamHandle = RecordHandle<ServerStream>
 typealias StreamPool = RecordPool<ServerStream>
