@@ -52,6 +52,19 @@ extension Rule {
     }
 }
 
+extension Rule {
+    /// So that a user of Apus never gets another gRPC library with it.
+    static let grpcCoreStaysInItsPlaces = Rule("GRPCCore is imported by its adapter, and by the proof that it fits") {
+        tree in
+        tree.swiftFiles.filter { file in
+            !["Sources/ApusGRPCTransport/", "Tests/GRPCCoreFit/"].contains { file.path.hasPrefix($0) }
+        }.flatMap { file in
+            file.imports.filter { $0.module == "GRPCCore" }
+                .map { Violation(path: file.path, line: $0.line, problem: "GRPCCore is not for this place") }
+        }
+    }
+}
+
 extension SourceFile {
     /// The imports of a file: `import M`, `internal import M`, `@testable import M`, `import struct M.S`.
     var imports: [(module: String, access: String?, line: Int)] {

@@ -22,6 +22,8 @@ struct RepositoryTests {
         #expect(paths.contains("Tests/TidyTests/RepositoryTests.swift"))
         #expect(paths.contains("scripts/test"))
         #expect(!paths.contains { $0.hasSuffix(".pb.swift") })
+        #expect(paths.contains("Tests/GRPCCoreFit/Package.swift"))
+        #expect(!paths.contains { $0.hasPrefix("Tests/GRPCCoreFit/Transport/") }, "a link")
     }
 
     @Test("every file is lexed to its end: braces balance")

@@ -10,7 +10,7 @@ struct Rule: Sendable, CustomStringConvertible {
     }
 
     static let all: [Rule] = [
-        .importsPointDown, .importsOfCAreInternal, .nghttp2StaysInItsFolder,
+        .importsPointDown, .importsOfCAreInternal, .nghttp2StaysInItsFolder, .grpcCoreStaysInItsPlaces,
         .linesAreShort, .functionsAreShort(known: longFunctions), .namesSayTheConcept,
         .noCrashingOperators(justified: justifiedCrashes), .unsafeIsExplained, .uncheckedIsExplained,
         .openWorkHasAnOwner,

@@ -61,6 +61,14 @@ struct RuleTests {
         #expect(lines(.nghttp2StaysInItsFolder, text, at: "Sources/ApusTransport/HTTP2/A.swift") == [])
     }
 
+    @Test("GRPCCore where a user of Apus would get it")
+    func grpcCore() {
+        let text = "internal import GRPCCore"
+        #expect(lines(.grpcCoreStaysInItsPlaces, text, at: "Sources/Apus/A.swift") == [1])
+        #expect(lines(.grpcCoreStaysInItsPlaces, text, at: "Tests/ApusTests/A.swift") == [1])
+        #expect(lines(.grpcCoreStaysInItsPlaces, text, at: "Tests/GRPCCoreFit/Sources/GRPCCoreFit/A.swift") == [])
+    }
+
     @Test("a line of 121 characters, counted as a reader counts")
     func lineWidth() {
         let text = String(repeating: "a", count: 121) + "\n" + String(repeating: "é", count: 120)

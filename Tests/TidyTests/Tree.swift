@@ -39,7 +39,9 @@ struct Tree {
     }
 
     private static func paths(below path: String, in root: String) throws -> [String] {
-        guard FileManager.default.fileExists(atPath: "\(root)/\(path)") else { return [] }
+        let attributes = try? FileManager.default.attributesOfItem(atPath: "\(root)/\(path)")
+        // What a link leads to is read where it is.
+        guard let attributes, attributes[.type] as? FileAttributeType != .typeSymbolicLink else { return [] }
         // What has no entries to list is a file.
         guard let names = try? FileManager.default.contentsOfDirectory(atPath: "\(root)/\(path)") else { return [path] }
         return try names.sorted().flatMap { name in
