@@ -41,6 +41,24 @@ import Testing
         }
     }
 
+    @Test func `a stream ends with the closure that it was opened for, kept or not`() async throws {
+        try await withFitPair { pair in
+            let kept = try await pair.clientTransport.withStream(
+                descriptor: FitService.method("Wait"),
+                options: .defaults
+            ) { stream, _ in
+                try await stream.outbound.write(.metadata([:]))
+                var parts = stream.inbound.makeAsyncIterator()
+                #expect(try await parts.next() == .metadata([:]))
+                #expect(try await parts.next() == .message(Array("began".utf8)))
+                return stream
+            }
+            try await eventually("the handler is cancelled") { !pair.notes.all.isEmpty }
+            let failure = await error { try await kept.outbound.write(.message([])) }
+            #expect(failure?.code == .cancelled)
+        }
+    }
+
     @Test func `a deadline ends the call at both ends`() async throws {
         try await withFitPair { pair in
             // On a machine that is busy the first may pass before the handler has begun.

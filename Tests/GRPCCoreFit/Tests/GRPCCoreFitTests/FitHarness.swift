@@ -14,6 +14,7 @@ typealias FitServer = GRPCServer<ApusServerTransport>
 struct FitPair: Sendable {
     let server: FitServer
     let client: FitClient
+    let clientTransport: ApusClientTransport
     let notes: Notes
 
     /// A call of one message.
@@ -74,7 +75,8 @@ func withFitPair(
         let target = try await transport.listeningAddress.peerText
         let clientTransport = try ApusClientTransport(target, logger: silentLogger)
         try await withGRPCClient(transport: clientTransport) { client in
-            try await body(FitPair(server: server, client: client, notes: notes))
+            let pair = FitPair(server: server, client: client, clientTransport: clientTransport, notes: notes)
+            try await body(pair)
         }
     }
 }
