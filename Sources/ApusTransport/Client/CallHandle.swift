@@ -59,12 +59,15 @@ extension CallHandle {
     @usableFromInline
     package func onlyResponse() async throws(RPCError) -> [UInt8] {
         call.finishWriting()
-        guard let response = try await call.nextMessage() else { throw wrongCount("no response message") }
-        guard try await call.nextMessage() == nil else {
-            call.cancel()
-            throw wrongCount("more than one response message")
+        guard let response = try await call.nextMessage() else { throw wrongCount(isEmpty: true) }
+        var surplus = 0
+        while try await call.nextMessage() != nil {
+            surplus += 1
+            if surplus == UnaryCall.responsesMax { break }
         }
-        return response
+        if surplus == 0 { return response }
+        call.cancel()
+        throw wrongCount(isEmpty: false)
     }
 
     @usableFromInline
@@ -83,18 +86,16 @@ extension CallHandle {
     package func onlyResponseBlocking() throws(RPCError) -> [UInt8] {
         try call.channel.checkThatThreadMayBlock()
         call.finishWriting()
-        guard let response = try call.nextMessageBlocking() else { throw wrongCount("no response message") }
-        guard try call.nextMessageBlocking() == nil else {
-            call.cancel()
-            throw wrongCount("more than one response message")
+        guard let response = try call.nextMessageBlocking() else { throw wrongCount(isEmpty: true) }
+        var surplus = 0
+        while try call.nextMessageBlocking() != nil {
+            surplus += 1
+            if surplus == UnaryCall.responsesMax { break }
         }
-        return response
+        if surplus == 0 { return response }
+        call.cancel()
+        throw wrongCount(isEmpty: false)
     }
 
-    private func wrongCount(_ what: String) -> RPCError {
-        RPCError(
-            code: .unimplemented,
-            message: "\(call.method) gives one response message, and the server sent \(what)"
-        )
-    }
+    private func wrongCount(isEmpty: Bool) -> RPCError { UnaryCall.wrongResponseCount(call.method, isEmpty: isEmpty) }
 }

@@ -297,9 +297,11 @@ extension ClientChannel {
 
     /// The header fields that all requests of a method share.
     @inline(__always)
-    func template(for method: MethodDescriptor) -> RequestTemplate {
-        for entry in templates.value where entry.method == method { return entry.template }
-        return makeTemplate(method)
+    func template(for call: ClientCall) -> RequestTemplate {
+        for index in templates.value.indices where templates.value[index].method == call.core.value.method {
+            return templates.value[index].template
+        }
+        return makeTemplate(call.method)
     }
 
     private func makeTemplate(_ method: MethodDescriptor) -> RequestTemplate {

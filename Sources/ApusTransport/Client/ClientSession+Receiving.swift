@@ -5,53 +5,39 @@ internal import Logging
 // What the server answers, as gRPC reads it (PROTOCOL-HTTP2.md, "Responses").
 
 extension ClientSession {
-    @inline(__always)
-    private var isOverLimit: Bool {
-        let fields = hot.value.block == .head ? hot.value.head : hot.value.trailers
-        return fields.listBytes > settings.maxHeaderListBytes || fields.fieldCount > settings.maxHeaderFields
-    }
-
-    func addField(name: Span<UInt8>, value: Span<UInt8>) {
-        if hot.value.block == .head {
-            hot.value.head.count(name: name, value: value)
-            if !isOverLimit { hot.value.head.add(name: name, value: value) }
-        } else {
-            hot.value.trailers.count(name: name, value: value)
-            if !isOverLimit { hot.value.trailers.add(name: name, value: value) }
-        }
-    }
-
     /// Ends a block of fields; `false` when it cannot be accepted, and the call has ended for it.
-    private func acceptFields(_ stream: ClientStreamHandle) -> Bool {
-        if hot.value.block == .head { hot.value.head.end() } else { hot.value.trailers.end() }
-        let fields = hot.value.block == .head ? hot.value.head : hot.value.trailers
-        if isOverLimit {
-            forgetFields()
-            let message =
-                "the response's header list of \(fields.listBytes) bytes and \(fields.fieldCount) fields is over the "
-                + "limit of \(settings.maxHeaderListBytes) bytes and \(settings.maxHeaderFields) fields"
-            fail(stream, RPCError(code: .resourceExhausted, message: message))
-            return false
+    @inline(__always)
+    private func accept(_ fields: Confined<ResponseFields>, _ stream: ClientStreamHandle) -> Bool {
+        fields.value.end()
+        if fields.value.isSound { return true }
+        refuse(fields, stream)
+        return false
+    }
+
+    private func refuse(_ fields: Confined<ResponseFields>, _ stream: ClientStreamHandle) {
+        forgetFields()
+        guard fields.value.isOverLimit else {
+            let message = "a -bin metadata value of the response is not base64"
+            return fail(stream, RPCError(code: .internal, message: message))
         }
-        if fields.hasMalformedBinary {
-            fail(stream, RPCError(code: .internal, message: "a -bin metadata value of the response is not base64"))
-            return false
-        }
-        return true
+        let message =
+            "the response's header list of \(fields.value.listBytes) bytes and \(fields.value.fieldCount) fields is over "
+            + "the limit of \(settings.maxHeaderListBytes) bytes and \(settings.maxHeaderFields) fields"
+        fail(stream, RPCError(code: .resourceExhausted, message: message))
     }
 
     func readHead(_ stream: ClientStreamHandle, endStream: Bool) {
-        guard acceptFields(stream) else { return }
-        let httpStatus = hot.value.head.httpStatus
-        let isInformational = (100..<200).contains(httpStatus)
+        guard accept(head, stream) else { return }
+        let httpStatus = head.value.httpStatus
+        let isInformational = httpStatus >= 100 && httpStatus < 200
         switch stream.value.state.receiveHead(isInformational: isInformational, endStream: endStream) {
         case .drop, .skip: return
-        case .trailersOnly: deliverEnd(stream, hot.value.head, httpStatus: httpStatus, isTrailersOnly: true)
+        case .trailersOnly: deliverEnd(stream, head, httpStatus: httpStatus, isTrailersOnly: true)
         case .head:
-            guard hot.value.head.contentTypeIsGRPC else { return fail(stream, Self.notGRPC(hot.value.head)) }
+            guard head.value.contentTypeIsGRPC else { return fail(stream, Self.notGRPC(head)) }
             if httpStatus != 200 { stream.value.httpStatus = httpStatus }
-            if !hot.value.head.encoding.isEmpty { stream.value.encoding = hot.value.head.encoding }
-            stream.value.call?.headReceived(hot.value.head.metadata)
+            if !head.value.encoding.isEmpty { stream.value.encoding = head.value.encoding }
+            stream.value.call?.headReceived(head.value.metadata)
         }
     }
 
@@ -71,9 +57,9 @@ extension ClientSession {
     }
 
     func readTrailers(_ stream: ClientStreamHandle) {
-        guard acceptFields(stream), stream.value.state.receiveEnd() else { return }
+        guard accept(trailers, stream), stream.value.state.receiveEnd() else { return }
         let httpStatus = stream.value.httpStatus == 0 ? 200 : stream.value.httpStatus
-        deliverEnd(stream, hot.value.trailers, httpStatus: httpStatus, isTrailersOnly: false)
+        deliverEnd(stream, trailers, httpStatus: httpStatus, isTrailersOnly: false)
     }
 
     /// The stream ended with DATA, where trailers should have been.
@@ -92,17 +78,17 @@ extension ClientSession {
     /// The status has come, in trailers or in the only block that there is.
     private func deliverEnd(
         _ stream: ClientStreamHandle,
-        _ fields: borrowing ResponseFields,
+        _ fields: Confined<ResponseFields>,
         httpStatus: Int,
         isTrailersOnly: Bool
     ) {
         guard let call = stream.value.call else { return deliver(stream, CallEnd()) }
-        if fields.status == .code(0), fields.contentTypeIsGRPC || !isTrailersOnly {
+        if fields.value.status == .code(0), fields.value.contentTypeIsGRPC || !isTrailersOnly {
             if stream.value.deframer.isMidMessage {
                 let message = "the response of \(call.method) ended in the middle of a message"
                 return deliver(stream, .failed(RPCError(code: .internal, message: message, origin: .peer)))
             }
-            return deliver(stream, CallEnd(error: nil, trailers: fields.metadata))
+            return deliver(stream, CallEnd(error: nil, trailers: fields.value.metadata))
         }
         deliver(stream, .failed(Self.error(fields, httpStatus: httpStatus, isTrailersOnly: isTrailersOnly)))
     }
@@ -156,34 +142,34 @@ extension ClientSession {
 
 extension ClientSession {
     private static func error(
-        _ fields: borrowing ResponseFields,
+        _ fields: Confined<ResponseFields>,
         httpStatus: Int,
         isTrailersOnly: Bool
     ) -> RPCError {
-        if isTrailersOnly, !fields.contentTypeIsGRPC { return notGRPC(fields) }
-        let message = PercentEncoding.decode(fields.message.span)
-        switch fields.status {
+        if isTrailersOnly, !fields.value.contentTypeIsGRPC { return notGRPC(fields) }
+        let message = PercentEncoding.decode(fields.value.message.span)
+        switch fields.value.status {
         case .code(let value):
             let code = StatusCode(rawValue: value)
             let unknown = "the server sent status \(value), which gRPC does not know"
             return RPCError(
                 code: code ?? .unknown,
                 message: code == nil ? message.isEmpty ? unknown : "\(unknown): \(message)" : message,
-                metadata: fields.metadata,
+                metadata: fields.value.metadata,
                 origin: .peer
             )
         case .malformed:
             let message = "the server sent a grpc-status that is not a number"
-            return RPCError(code: .unknown, message: message, metadata: fields.metadata, origin: .peer)
+            return RPCError(code: .unknown, message: message, metadata: fields.value.metadata, origin: .peer)
         case .missing:
             if httpStatus != 200 { return error(forHTTPStatus: httpStatus, contentType: nil) }
             let message = "the server sent no grpc-status"
-            return RPCError(code: .unknown, message: message, metadata: fields.metadata, origin: .peer)
+            return RPCError(code: .unknown, message: message, metadata: fields.value.metadata, origin: .peer)
         }
     }
 
-    private static func notGRPC(_ fields: borrowing ResponseFields) -> RPCError {
-        error(forHTTPStatus: fields.httpStatus, contentType: String(decoding: fields.contentType, as: UTF8.self))
+    private static func notGRPC(_ fields: Confined<ResponseFields>) -> RPCError {
+        error(forHTTPStatus: fields.value.httpStatus, contentType: String(decoding: fields.value.contentType, as: UTF8.self))
     }
 
     /// gRPC's http-grpc-status-mapping.md.

@@ -11,6 +11,10 @@ final class ClientSession: HTTP2Session {
     let address: SocketAddress
     weak var carrier: (any ClientSessionCarrier)?
     let hot = Confined(Hot())
+    let head = Confined(ResponseFields())
+    let trailers = Confined(ResponseFields())
+    /// The one of the two that is being read.
+    private(set) var block: Confined<ResponseFields>
     /// What the server gave as its reason to close the connection.
     private(set) var goAway: String?
 
@@ -28,10 +32,6 @@ final class ClientSession: HTTP2Session {
         var isDraining = false
         /// Fields of the request being made; kept to be used again.
         var fields = HeaderFields()
-        var head = ResponseFields()
-        var trailers = ResponseFields()
-        /// The block that is being read.
-        var block = HTTP2Session.ResponseBlock.head
         /// Streams that have more to send, and let others send first.
         var waitingForTurn: [Int32] = []
     }
@@ -39,11 +39,16 @@ final class ClientSession: HTTP2Session {
     init(channel: ClientChannel, address: SocketAddress) throws(RPCError) {
         self.channel = channel
         self.address = address
+        self.block = head
         try super.init(role: .client, settings: channel.limits.http2, memory: channel.http2Memory)
         if channel.limits.firstStreamID > 1 { skipStreamIDs(to: channel.limits.firstStreamID) }
     }
 
-    deinit { hot.destroy() }
+    deinit {
+        head.destroy()
+        trailers.destroy()
+        hot.destroy()
+    }
 
     var loop: EventLoop { channel.loop }
     var openStreams: Int { hot.value.openStreams }
@@ -64,7 +69,7 @@ final class ClientSession: HTTP2Session {
 
     /// Opens a stream for a call.
     func open(_ call: ClientCall) -> Opening {
-        let template = channel.template(for: call.method)
+        let template = channel.template(for: call)
         hot.value.fields.removeAll()
         if call.core.value.deadline != .distantFuture {
             let remaining = call.core.value.deadline.nanoseconds(since: loop.now)
@@ -140,8 +145,10 @@ final class ClientSession: HTTP2Session {
         if let call = stream.value.call {
             stream.value.call = nil
             let isUntouched = !stream.value.isOnTheWire
+            // A server that has answered has not refused, whatever it says.
+            let isRefused = code == .refusedStream && stream.value.state.awaitsHead
             giveBack(stream)
-            if isUntouched || code == .refusedStream {
+            if isUntouched || isRefused {
                 call.tryAgain(neverSent: isUntouched, Self.error(for: code, call))
             } else {
                 call.finish(.failed(Self.error(for: code, call)))
@@ -189,15 +196,16 @@ final class ClientSession: HTTP2Session {
     // MARK: What comes in; see `ClientSession+Receiving.swift`
 
     override func responseFieldsBegan(_ context: StreamContext) -> ResponseBlock {
-        hot.value.block = ClientStreamHandle(context).value.state.awaitsHead ? .head : .trailers
-        return hot.value.block
+        let isHead = ClientStreamHandle(context).value.state.awaitsHead
+        block = isHead ? head : trailers
+        return isHead ? .head : .trailers
     }
 
-    override func fieldsBegan() {
-        if hot.value.block == .head { hot.value.head.reset() } else { hot.value.trailers.reset() }
-    }
+    override func fieldsBegan() { block.value.reset() }
 
-    override func fieldReceived(name: Span<UInt8>, value: Span<UInt8>) { addField(name: name, value: value) }
+    override func fieldReceived(name: Span<UInt8>, value: Span<UInt8>) {
+        block.value.add(name: name, value: value, settings)
+    }
 
     override func invalidFieldReceived(_ context: StreamContext) {
         forgetFields()

@@ -27,12 +27,12 @@ package struct ClientTarget: Hashable, Sendable {
             guard !path.isEmpty else { throw Self.invalid(text, "the path is missing") }
             self.init(text, .addresses([.unix(path: path)]), authority: "localhost")
         } else if let rest = Self.rest(of: text, after: "ipv4:") ?? Self.rest(of: text, after: "ipv6:") {
+            let isForIPv6 = text.hasPrefix("ipv6:")
             var addresses: [SocketAddress] = []
             for part in rest.split(separator: ",", omittingEmptySubsequences: false) {
                 let (host, port) = try Self.split(String(part), of: text)
-                guard let address = NameResolver.numericAddress(host: host, port: port) else {
-                    throw Self.invalid(text, "\"\(host)\" is not an IP address")
-                }
+                guard let address = NameResolver.numericAddress(host: host, port: port), address.isIPv6 == isForIPv6
+                else { throw Self.invalid(text, "\"\(host)\" is not an \(isForIPv6 ? "IPv6" : "IPv4") address") }
                 addresses.append(address)
             }
             self.init(text, .addresses(addresses), authority: addresses.first?.description ?? "")
@@ -86,4 +86,8 @@ package struct ClientTarget: Hashable, Sendable {
     private static func invalid(_ text: String, _ why: String) -> RPCError {
         RPCError(code: .invalidArgument, message: "\"\(text)\" is not a target: \(why)")
     }
+}
+
+extension SocketAddress {
+    var isIPv6: Bool { if case .ipv6 = self { true } else { false } }
 }

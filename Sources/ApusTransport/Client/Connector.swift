@@ -93,10 +93,9 @@ final class Connector: TimerHandler, @unchecked Sendable {
 
     /// The two families in turn, beginning with that of the first address (RFC 8305 §4).
     static func interleaved(_ addresses: [SocketAddress]) -> [SocketAddress] {
-        func isIPv6(_ address: SocketAddress) -> Bool { if case .ipv6 = address { true } else { false } }
         guard let first = addresses.first else { return [] }
-        let preferred = addresses.filter { isIPv6($0) == isIPv6(first) }
-        let others = addresses.filter { isIPv6($0) != isIPv6(first) }
+        let preferred = addresses.filter { $0.isIPv6 == first.isIPv6 }
+        let others = addresses.filter { $0.isIPv6 != first.isIPv6 }
         var result: [SocketAddress] = []
         for index in 0..<max(preferred.count, others.count) {
             if index < preferred.count { result.append(preferred[index]) }

@@ -102,16 +102,31 @@ final class UnaryCall: ClientCall, @unchecked Sendable {
     }
 
     override func partReceived(isMidMessage: Bool) {
+        guard let stream = core.value.stream, let session = core.value.session else { return }
         // The caller waits for it: a response larger than the window must not wait for itself.
-        if isMidMessage, let stream = core.value.stream { core.value.session?.creditMessageUnderWay(stream) }
+        if isMidMessage { session.creditMessageUnderWay(stream) }
+        // One message too many is of no matter when the status is an error; nobody waits for the end of a flood.
+        if exchange.value.responseCount > Self.responsesMax { session.fail(stream, wrongResponseCount) }
+    }
+
+    /// Responses after which a call that has one is ended without waiting for its status.
+    static let responsesMax = 16
+
+    private var wrongResponseCount: RPCError {
+        Self.wrongResponseCount(method, isEmpty: exchange.value.responseCount == 0)
+    }
+
+    static func wrongResponseCount(_ method: MethodDescriptor, isEmpty: Bool) -> RPCError {
+        let what = isEmpty ? "no response message" : "more than one response message"
+        let message = "\(method) gives one response message, and the server sent \(what)"
+        return RPCError(code: .unimplemented, message: message)
     }
 
     override func ended(_ end: CallEnd) {
         if end.error != nil || !end.trailers.isEmpty { exchange.value.end = end }
         if end.error == nil, exchange.value.responseCount != 1 {
-            let what = exchange.value.responseCount == 0 ? "no response message" : "more than one response message"
-            let message = "\(method) gives one response message, and the server sent \(what)"
-            exchange.value.end.error = RPCError(code: .unimplemented, message: message, metadata: end.trailers)
+            exchange.value.end.error = wrongResponseCount
+            exchange.value.end.error?.metadata = end.trailers
         }
         exchange.value.waiter.take().wake()
     }

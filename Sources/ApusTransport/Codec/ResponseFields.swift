@@ -19,6 +19,8 @@ struct ResponseFields {
     /// `grpc-encoding` when it is not `identity`.
     private(set) var encoding: [UInt8] = []
     private(set) var hasMalformedBinary = false
+    /// More bytes or fields than are accepted: what came after the limit was reached is not in here.
+    private(set) var isOverLimit = false
     private var incoming = IncomingMetadata()
 
     /// `grpc-status`.
@@ -41,17 +43,22 @@ struct ResponseFields {
         message = []
         encoding = []
         hasMalformedBinary = false
+        isOverLimit = false
         incoming.begin()
     }
 
-    /// Counts a field towards the limits.
-    mutating func count(name: Span<UInt8>, value: Span<UInt8>) {
+    /// Whether the block can be accepted.
+    var isSound: Bool { !isOverLimit && !hasMalformedBinary }
+
+    /// Takes a field in, unless a limit is reached.
+    mutating func add(name: Span<UInt8>, value: Span<UInt8>, _ settings: HTTP2Settings) {
         listBytes += name.count + value.count + 32
         fieldCount += 1
+        if listBytes > settings.maxHeaderListBytes || fieldCount > settings.maxHeaderFields { isOverLimit = true }
+        if !isOverLimit { add(name: name, value: value) }
     }
 
-    /// Takes a field in.
-    mutating func add(name: Span<UInt8>, value: Span<UInt8>) {
+    private mutating func add(name: Span<UInt8>, value: Span<UInt8>) {
         switch name.count {
         case 7 where name.elementsEqual(":status"): httpStatus = Self.number(value, digitsMax: 3) ?? 0
         case 11 where name.elementsEqual("grpc-status"):

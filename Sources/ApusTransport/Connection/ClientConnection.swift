@@ -61,8 +61,9 @@ final class ClientConnection: HTTP2Connection {
     override func outputRanDry() -> Bool { session.nextTurn() }
 
     override func sessionFinished() {
-        if let error = session.connectionError { protocolError = error }
-        linger(cause: protocolError ?? "it was closed")
+        if let error = session.connectionError { protocolError = "the server broke the protocol: \(error)" }
+        let cause = protocolError ?? "it was closed"
+        if isEstablished { linger(cause: cause) } else { close(cause) }
     }
 
     override func tearDown(cause: String) {
