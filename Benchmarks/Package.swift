@@ -23,7 +23,22 @@ let package = Package(
                 .enableUpcomingFeature("InternalImportsByDefault"),
                 .enableUpcomingFeature("ExistentialAny"),
             ]
-        )
+        ),
+        .executableTarget(
+            name: "bench-client",
+            dependencies: [
+                .product(name: "Apus", package: "Apus"),
+                .product(name: "ApusProtobuf", package: "Apus"),
+                .product(name: "EchoV1", package: "Apus"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: [
+                .treatAllWarnings(as: .error),
+                .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+                .enableUpcomingFeature("InternalImportsByDefault"),
+                .enableUpcomingFeature("ExistentialAny"),
+            ]
+        ),
     ],
     swiftLanguageModes: [.v6]
 )
