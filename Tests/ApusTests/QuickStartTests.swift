@@ -47,6 +47,34 @@ private func quickStart() async throws {
     try await server.run()
 }
 
+private func makeChannel() throws -> Channel {
+    let channel = try Channel("dns:///localhost:50051")  // connects when first used; there is no task to keep alive
+    return channel
+}
+
+private func callServer(over channel: Channel) async throws {
+    let echo = Echo_V1_EchoService.Client(channel)
+
+    let reply = try await echo.get(.with { $0.text = "hi" }, options: .timeout(.seconds(1)))
+    print(reply.text)
+
+    for try await part in echo.expand(.with { $0.text = "one two three" }) { print(part.text) }
+
+    let dialogue = echo.update()
+    try await dialogue.requests.write(.with { $0.text = "are you there?" })
+    print(try await dialogue.responses.next()?.text ?? "the server has nothing more to say")
+    dialogue.requests.finish()
+
+    let response = await echo.getWithMetadata(.with { $0.text = "hi" }, options: .metadata(["tenant": "a"]))
+    print(response.initialMetadata, response.trailers, try response.message.text)
+}
+
+private func callServerBlocking(over channel: Channel) throws {
+    let blocking = Echo_V1_EchoService.BlockingClient(channel)
+    let answer = try blocking.get(.with { $0.text = "hi" })
+    print(answer.text)
+}
+
 @Suite struct QuickStartTests {
     @Test func `the server of the quick start listens`() async throws {
         let server = try Server(.tcp(host: "127.0.0.1", port: 0), services: [Echo()])
@@ -60,6 +88,19 @@ private func quickStart() async throws {
         try await ended
     }
 
+    @Test func `the client of the quick start calls the server of the quick start`() async throws {
+        let server = try Server(.tcp(host: "127.0.0.1", port: 0), services: [Echo()])
+        let address = try await server.listen()
+        #expect(throws: Never.self) { try makeChannel() }
+        let channel = try Channel("\(address)")
+        defer { channel.close() }
+        try await callServer(over: channel)
+        try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+            Thread.detachNewThread { continuation.resume(with: Result { try callServerBlocking(over: channel) }) }
+        }
+        server.stop()
+    }
+
     @Test func `the quick start of README is the code that is compiled here`() throws {
         func lines(_ text: some StringProtocol) -> [String] {
             text.split(separator: "\n").map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty }
@@ -67,12 +108,13 @@ private func quickStart() async throws {
         let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent()
         let readme = try String(contentsOf: root.appending(path: "README.md"), encoding: .utf8)
-        let parts = readme.components(separatedBy: "```")
-        let block = try #require(parts.first { $0.hasPrefix("swift\n") }).dropFirst("swift\n".count)
+        let blocks = readme.components(separatedBy: "```").filter { $0.hasPrefix("swift\n") }
+        #expect(blocks.count == 3)
+        let block = blocks.map { $0.dropFirst("swift\n".count) }.joined(separator: "\n")
         let here = try String(contentsOf: URL(filePath: #filePath), encoding: .utf8)
         let compiled = Set(lines(here.replacing("private struct Echo", with: "struct Echo")))
         let missing = lines(block).filter { !compiled.contains($0) }
         #expect(missing.isEmpty)
-        #expect(lines(block).count > 30)
+        #expect(lines(block).count > 45)
     }
 }

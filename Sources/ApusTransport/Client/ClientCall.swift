@@ -105,7 +105,7 @@ package class ClientCall: TimerHandler, @unchecked Sendable {
         core.value.phase = .pending
         core.value.stream = nil
         core.value.session = nil
-        channel.place(self)
+        channel.place(self, isRetry: true)
     }
 
     /// Ends the call from this side: cancelled, out of time, or the channel was closed.

@@ -54,7 +54,7 @@ package final class ClientChannel: @unchecked Sendable {
     private let templates = Confined([(method: MethodDescriptor, template: RequestTemplate)]())
     private let spareUnaryCalls = Lock([UnaryCall]())
     private static let spareUnaryCallsMax = 256
-    /// Methods of which the header fields are kept; a client that calls more makes them anew.
+    /// Methods of which the header fields are kept; those of further ones are made for each call.
     private static let templatesMax = 64
 
     let http2Memory = HTTP2Memory()
@@ -97,9 +97,11 @@ package final class ClientChannel: @unchecked Sendable {
     package func release() {
         loop.execute {
             self.state.value.isReleased = true
-            self.closeIfUnused()
+            if self.state.value.liveCalls == 0 { self.closeOnLoop(Self.isUnused) }
         }
     }
+
+    private static let isUnused = "nobody uses the channel any more"
 
     /// The instant by which a call that starts now has to end.
     @inline(__always)
@@ -193,20 +195,18 @@ extension ClientChannel {
 
     func callEnded() {
         state.value.liveCalls -= 1
-        if state.value.liveCalls == 0 { closeIfUnused() }
-    }
-
-    private func closeIfUnused() {
-        if state.value.isReleased, state.value.liveCalls == 0 { closeOnLoop("nobody uses the channel any more") }
+        guard state.value.isReleased, state.value.liveCalls == 0 else { return }
+        // Not here: nghttp2 may be in the middle of the frame that ended the call.
+        loop.execute { if self.state.value.liveCalls == 0 { self.closeOnLoop(Self.isUnused) } }
     }
 
     /// Finds a stream for a call, or has it wait for one.
     @inline(__always)
-    func place(_ call: ClientCall) {
+    func place(_ call: ClientCall, isRetry: Bool = false) {
         if let connection = state.value.connection, connection.session.mayOpen {
             open(call, on: connection.session)
         } else {
-            placeLater(call)
+            placeLater(call, isRetry: isRetry)
         }
     }
 
@@ -219,19 +219,19 @@ extension ClientChannel {
         }
     }
 
-    private func placeLater(_ call: ClientCall) {
+    private func placeLater(_ call: ClientCall, isRetry: Bool) {
         switch connectivity {
         case .closed:
             let message = "the channel to \(target.text) was closed"
             call.finish(.failed(RPCError(code: .cancelled, message: message)))
         case .transientFailure where !call.core.value.options.waitForReady:
             call.finish(.failed(state.value.lastFailure ?? loopStopped))
-        case .transientFailure, .connecting: appendPending(call)
+        case .transientFailure, .connecting: addPending(call, first: isRetry)
         case .ready:
-            appendPending(call)
+            addPending(call, first: isRetry)
             noteStreamLimit()
         case .idle:
-            appendPending(call)
+            addPending(call, first: isRetry)
             startConnecting()
         }
     }
@@ -268,7 +268,15 @@ extension ClientChannel {
 
     // MARK: The calls that wait, a list through the calls
 
-    private func appendPending(_ call: ClientCall) {
+    /// A call that was tried before goes ahead of those that were not.
+    private func addPending(_ call: ClientCall, first: Bool) {
+        if first, let next = state.value.firstPending {
+            call.core.value.nextPending = next
+            next.core.value.previousPending = call
+            state.value.firstPending = call
+            state.value.pendingCount += 1
+            return
+        }
         if let last = state.value.lastPending {
             call.core.value.previousPending = last
             last.core.value.nextPending = call
@@ -295,25 +303,26 @@ extension ClientChannel {
         state.value.pendingCount -= 1
     }
 
-    /// The header fields that all requests of a method share.
+    /// The header fields that all requests of a method share; kept as long as the channel, or to be kept by the
+    /// stream that uses it.
     @inline(__always)
-    func template(for call: ClientCall) -> RequestTemplate {
+    func template(for call: ClientCall) -> (template: RequestTemplate, isKept: Bool) {
         for index in templates.value.indices where templates.value[index].method == call.core.value.method {
-            return templates.value[index].template
+            return (templates.value[index].template, true)
         }
         return makeTemplate(call.method)
     }
 
-    private func makeTemplate(_ method: MethodDescriptor) -> RequestTemplate {
+    private func makeTemplate(_ method: MethodDescriptor) -> (template: RequestTemplate, isKept: Bool) {
         let template = RequestTemplate(
             path: method.path,
             scheme: "http",
             authority: authority,
             userAgent: limits.userAgent
         )
-        if templates.value.count == Self.templatesMax { templates.value.removeFirst() }
+        guard templates.value.count < Self.templatesMax else { return (template, false) }
         templates.value.append((method, template))
-        return template
+        return (template, true)
     }
 }
 

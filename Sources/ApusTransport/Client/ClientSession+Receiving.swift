@@ -21,8 +21,8 @@ extension ClientSession {
             return fail(stream, RPCError(code: .internal, message: message))
         }
         let message =
-            "the response's header list of \(fields.value.listBytes) bytes and \(fields.value.fieldCount) fields is over "
-            + "the limit of \(settings.maxHeaderListBytes) bytes and \(settings.maxHeaderFields) fields"
+            "the response's header list of \(fields.value.listBytes) bytes and \(fields.value.fieldCount) fields is "
+            + "over the limit of \(settings.maxHeaderListBytes) bytes and \(settings.maxHeaderFields) fields"
         fail(stream, RPCError(code: .resourceExhausted, message: message))
     }
 
@@ -169,7 +169,8 @@ extension ClientSession {
     }
 
     private static func notGRPC(_ fields: Confined<ResponseFields>) -> RPCError {
-        error(forHTTPStatus: fields.value.httpStatus, contentType: String(decoding: fields.value.contentType, as: UTF8.self))
+        let contentType = String(decoding: fields.value.contentType, as: UTF8.self)
+        return error(forHTTPStatus: fields.value.httpStatus, contentType: contentType)
     }
 
     /// gRPC's http-grpc-status-mapping.md.

@@ -25,7 +25,10 @@ final class ClientSession: HTTP2Session {
     struct Hot {
         var openStreams = 0
         var firstOpen: ClientStreamHandle?
+        /// How many the server allows, and how many we open: fewer for a while after it refused one within that.
         var maxStreams = 100
+        var streamsNow = 100
+        var endsSinceGrowth = 0
         var outputIsAnnounced = false
         var isEstablished = false
         /// No more calls are to be opened here: GOAWAY came, or was sent.
@@ -58,7 +61,7 @@ final class ClientSession: HTTP2Session {
 
     /// Whether one more call may be opened here now.
     @inline(__always)
-    var mayOpen: Bool { hot.value.openStreams < hot.value.maxStreams && !hot.value.isDraining }
+    var mayOpen: Bool { hot.value.openStreams < hot.value.streamsNow && !hot.value.isDraining }
 
     enum Opening {
         case opened
@@ -69,7 +72,7 @@ final class ClientSession: HTTP2Session {
 
     /// Opens a stream for a call.
     func open(_ call: ClientCall) -> Opening {
-        let template = channel.template(for: call)
+        let (template, templateIsKept) = channel.template(for: call)
         hot.value.fields.removeAll()
         if call.core.value.deadline != .distantFuture {
             let remaining = call.core.value.deadline.nanoseconds(since: loop.now)
@@ -89,6 +92,7 @@ final class ClientSession: HTTP2Session {
         }
         stream.value.id = id
         stream.value.call = call
+        if !templateIsKept { stream.value.template = template }
         link(stream)
         call.opened(stream, on: self)
         announceOutput()
@@ -148,6 +152,7 @@ final class ClientSession: HTTP2Session {
             // A server that has answered has not refused, whatever it says.
             let isRefused = code == .refusedStream && stream.value.state.awaitsHead
             giveBack(stream)
+            if isUntouched { noteEnd() } else if isRefused { yieldToRefusal() }
             if isUntouched || isRefused {
                 call.tryAgain(neverSent: isUntouched, Self.error(for: code, call))
             } else {
@@ -155,8 +160,31 @@ final class ClientSession: HTTP2Session {
             }
         } else {
             giveBack(stream)
+            if hot.value.streamsNow < hot.value.maxStreams { growAgain() }
         }
         channel.streamEnded(on: self)
+    }
+
+    /// The server refused a stream that its limit allows: some count streams for a while after their end. To fill the
+    /// slot at once would be refused again, and the call's one retry lost; so another stream has to end first.
+    private func yieldToRefusal() {
+        hot.value.streamsNow = max(hot.value.openStreams, 1)
+        hot.value.endsSinceGrowth = 0
+    }
+
+    /// After a refusal: one more stream for each round of streams that ended.
+    private func growAgain() {
+        hot.value.endsSinceGrowth += 1
+        guard hot.value.endsSinceGrowth >= hot.value.streamsNow else { return }
+        hot.value.endsSinceGrowth = 0
+        hot.value.streamsNow += 1
+    }
+
+    /// A session that nghttp2 is about to end, for something that the server did, takes no calls.
+    private func noteEnd() {
+        guard !hot.value.isDraining, !mayRequest else { return }
+        hot.value.isDraining = true
+        carrier?.sessionDrains()
     }
 
     /// The connection is gone: every call ends, or begins anew if it was never sent; the session is of no further use.
@@ -226,7 +254,11 @@ final class ClientSession: HTTP2Session {
     override func endReceived(_ context: StreamContext) { readEndWithoutTrailers(ClientStreamHandle(context)) }
 
     override func settingsReceived() {
-        hot.value.maxStreams = peerMaxConcurrentStreams
+        let maxStreams = peerMaxConcurrentStreams
+        if maxStreams != hot.value.maxStreams || !hot.value.isEstablished {
+            hot.value.maxStreams = maxStreams
+            hot.value.streamsNow = maxStreams
+        }
         if hot.value.isEstablished {
             channel.streamEnded(on: self)
         } else {
@@ -315,9 +347,13 @@ final class ClientSession: HTTP2Session {
     }
 
     override func headersNotSent(_ context: StreamContext, reason: String) {
-        channel.logger.debug(
-            "could not send the head of a request",
-            metadata: ["peer": "\(address)", "cause": "\(reason)"]
+        let stream = ClientStreamHandle(context)
+        // Of a session that is about to end the calls go elsewhere (`streamClosed`).
+        guard mayRequest, let call = stream.value.call else { return }
+        stream.value.call = nil
+        stream.value.state.abandon()
+        call.finish(
+            .failed(RPCError(code: .resourceExhausted, message: "the request's head could not be sent: \(reason)"))
         )
     }
 }

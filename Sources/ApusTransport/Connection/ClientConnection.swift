@@ -12,6 +12,7 @@ final class ClientConnection: HTTP2Connection {
     let session: ClientSession
     private let channel: ClientChannel
     private(set) var isEstablished = false
+    private var hasReceived = false
     private var openCallsAtEnd = 0
     /// What the server did wrong, when that ended the connection.
     private var protocolError: String?
@@ -45,8 +46,9 @@ final class ClientConnection: HTTP2Connection {
 
     override func receive(_ bytes: UnsafeRawBufferPointer) {
         // SAFETY: `bytes` is the caller's for the length of this call.
-        if !isEstablished, let foreign = unsafe ForeignProtocol(answer: bytes) {
-            return close(foreign.description)
+        if !hasReceived {
+            hasReceived = true
+            if let foreign = unsafe ForeignProtocol(answer: bytes) { return close(foreign.description) }
         }
         if let reason = unsafe session.receive(bytes) {
             protocolError = reason

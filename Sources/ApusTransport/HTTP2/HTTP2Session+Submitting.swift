@@ -63,7 +63,7 @@ extension HTTP2Session {
         fields: borrowing HeaderFields
     ) -> Int32? {
         // SAFETY: see `session`; the context is the owner's and lives until `streamClosed`; the template's fields live
-        // as long as the channel, which outlives its sessions; the others are copied.
+        // as long as the stream, or the channel, which outlives its sessions; the others are copied.
         guard let session = unsafe session else { return nil }
         var body = unsafe nghttp2_data_provider(
             source: nghttp2_data_source(ptr: stream.pointer),
@@ -85,6 +85,13 @@ extension HTTP2Session {
             }
         }
         return streamID > 0 ? streamID : nil
+    }
+
+    /// Whether new requests can be sent: the connection is not about to end.
+    final var mayRequest: Bool {
+        // SAFETY: see `session`.
+        guard let session = unsafe session else { return false }
+        return unsafe nghttp2_session_check_request_allowed(session) != 0
     }
 
     /// The id that the next stream will have.

@@ -9,7 +9,7 @@ internal import CNghttp2
 @safe
 final class RequestTemplate: @unchecked Sendable {
     // SAFETY: both are allocated and initialised in `init` and freed in `deinit`. nghttp2 reads the fields until their
-    // HEADERS frame is packed or the session freed, and the channel, which holds this, outlives its sessions.
+    // HEADERS frame is packed or the session freed; the stream or the channel holds this for longer.
     private let storage: UnsafeMutableBufferPointer<UInt8>
     private let fields: UnsafeMutableBufferPointer<nghttp2_nv>
     /// RFC 9113 §6.5.2: name + value + 32 for each field.

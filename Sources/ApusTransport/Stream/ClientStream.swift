@@ -9,6 +9,8 @@ struct ClientStream: PooledRecord {
     var call: ClientCall?
     var deframer = MessageDeframer()
     var outbound = OutboundQueue()
+    /// The request's fields, when the channel does not keep them.
+    var template: RequestTemplate?
     /// Body bytes that came and were not taken by the call's reader, in whole messages and the one under way.
     var heldBytes = 0
     /// How many of them were credited as they came: a message larger than the window must not wait for itself.
@@ -38,6 +40,7 @@ struct ClientStream: PooledRecord {
         if call != nil { call = nil }
         if deframer.isMidMessage { deframer.reset() }
         if outbound.bytes > 0 { outbound.removeAll() }
+        if template != nil { template = nil }
         heldBytes = 0
         creditedAhead = 0
         httpStatus = 0
