@@ -46,6 +46,8 @@ package final class ClientChannel: @unchecked Sendable {
         /// The application has let go of the channel: it closes with its last call.
         var isReleased = false
         var streamLimitIsNoted = false
+        /// Connections in a row that ended before they answered a call.
+        var uselessConnections = 0
     }
 
     private let inbox = Lock(Inbox())
@@ -54,6 +56,9 @@ package final class ClientChannel: @unchecked Sendable {
     private let templates = Confined([(method: MethodDescriptor, template: RequestTemplate)]())
     private let spareUnaryCalls = Lock([UnaryCall]())
     private static let spareUnaryCallsMax = 256
+    /// Connections that may end without an answer, one after another, before the next one waits for the back-off: a
+    /// server that greets and hangs up must not be called in a loop.
+    private static let uselessConnectionsMax = 3
     /// Methods of which the header fields are kept; those of further ones are made for each call.
     private static let templatesMax = 64
 
@@ -365,7 +370,7 @@ extension ClientChannel: LoopResident {
         state.value.others[ObjectIdentifier(connection)] = nil
         state.value.connector?.cancel()
         state.value.connector = nil
-        state.value.backoff.reset()
+        if state.value.uselessConnections == 0 { state.value.backoff.reset() }
         state.value.connection = connection
         state.value.streamLimitIsNoted = false
         set(.ready)
@@ -387,6 +392,10 @@ extension ClientChannel: LoopResident {
         guard state.value.connection === connection else { return }
         state.value.connection = nil
         guard connectivity == .ready else { return }
+        state.value.uselessConnections = connection.session.hasAnswered ? 0 : state.value.uselessConnections + 1
+        if state.value.uselessConnections > Self.uselessConnectionsMax {
+            return waitForBackoff("\(connection.address) ends each connection before it answers a call")
+        }
         set(.idle)
         if state.value.firstPending != nil { startConnecting() }
     }
@@ -399,6 +408,13 @@ extension ClientChannel: LoopResident {
     /// No address led to a server: calls fail, and the next attempt waits.
     func connectingFailed(_ cause: String) {
         state.value.connector = nil
+        waitForBackoff(cause)
+        // One that is still in its handshake has had its time.
+        for connection in state.value.others.values where !connection.isEstablished { connection.close(cause) }
+        failPending(waitingToo: false)
+    }
+
+    private func waitForBackoff(_ cause: String) {
         let delay = state.value.backoff.next()
         let message = "could not connect to \(target.text): \(cause)"
         state.value.lastFailure = RPCError(code: .unavailable, message: message)
@@ -407,10 +423,7 @@ extension ClientChannel: LoopResident {
             metadata: ["target": "\(target.text)", "cause": "\(cause)", "retry": "\(delay)"]
         )
         set(.transientFailure)
-        // One that is still in its handshake has had its time.
-        for connection in state.value.others.values where !connection.isEstablished { connection.close(cause) }
         state.value.backoffTimer = loop.schedule(after: delay) { [weak self] in self?.backoffEnded() }
-        failPending(waitingToo: false)
     }
 
     private func backoffEnded() {

@@ -15,6 +15,8 @@ final class ClientSession: HTTP2Session {
     let trailers = Confined(ResponseFields())
     /// The one of the two that is being read.
     private(set) var block: Confined<ResponseFields>
+    /// Whether the server has answered a call on this connection.
+    var hasAnswered = false
     /// What the server gave as its reason to close the connection.
     private(set) var goAway: String?
 
