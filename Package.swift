@@ -91,6 +91,17 @@ let package = Package(
             swiftSettings: settings
         ),
 
+        // The client that Tests/Foreign sets against peers.
+        .executableTarget(
+            name: "apus-client-scenarios",
+            dependencies: [
+                "Apus", "ApusBase", "EchoV1", logging,
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "Tests/ScenarioClient",
+            swiftSettings: settings
+        ),
+
         // A peer made by hand for the tests: frames, header fields, a client. Nothing of the product is in it.
         .target(name: "TestSupport", dependencies: ["CNghttp2"], path: "Tests/TestSupport", swiftSettings: settings),
 

@@ -7,6 +7,11 @@ import sys
 import grpc
 import pytest
 
+# What a test of the client asks for by name.
+from client_fixtures import (  # noqa: F401
+    answered_by, open_client_process, peer, peer_client, shared_peers, start_our_peer, start_peer, start_raw_server,
+    stubs_folder,
+)
 from raw_connection import RawConnection
 from scenario_client import ScenarioClient
 from server_process import REPOSITORY, ServerProcess, raise_descriptor_limit

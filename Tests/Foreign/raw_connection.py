@@ -104,7 +104,7 @@ class Answer:
 class RawConnection:
     def __init__(self, address, settings=None, connection_window=None, auto_credit=True, auto_ping=True,
                  greet=True):
-        self.socket = connect(address)
+        self.socket = address if isinstance(address, socket.socket) else connect(address)
         self.socket.settimeout(10)
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder()

@@ -1,0 +1,118 @@
+internal import Apus
+
+private let bytes = BytesCodec()
+
+extension RunningCall {
+    func unary() async throws(RPCError) {
+        record.wrote()
+        let response = await channel.unaryWithMetadata(
+            command.method,
+            command.request(0),
+            requestCodec: bytes,
+            responseCodec: bytes,
+            options: command.options
+        )
+        record.took(initial: response.initialMetadata)
+        record.took(trailers: response.trailers)
+        _ = record.took(try response.message)
+    }
+
+    func serverStreaming() async throws(RPCError) {
+        record.wrote()
+        let responses = channel.serverStreaming(
+            command.method,
+            command.request(0),
+            requestCodec: bytes,
+            responseCodec: bytes,
+            options: command.options
+        )
+        if command.drop == true { return await release.wait() }
+        cancellable { responses.cancel() }
+        try await read(responses)
+    }
+
+    func clientStreaming() async throws(RPCError) {
+        let call = channel.clientStreaming(
+            command.method,
+            requestCodec: bytes,
+            responseCodec: bytes,
+            options: command.options
+        )
+        if command.drop == true { return await release.wait() }
+        cancellable { call.cancel() }
+        if command.watchHead == true { sayHead(try await call.initialMetadata) }
+        await write(call.requests)
+        do throws(RPCError) {
+            _ = record.took(try await call.response())
+        } catch {
+            record.took(initial: try? await call.initialMetadata)
+            throw error
+        }
+        record.took(initial: try await call.initialMetadata)
+        record.took(trailers: try await call.trailers)
+    }
+
+    func bidirectionalStreaming() async throws(RPCError) {
+        let call = channel.bidirectionalStreaming(
+            command.method,
+            requestCodec: bytes,
+            responseCodec: bytes,
+            options: command.options
+        )
+        if command.drop == true { return await release.wait() }
+        cancellable { call.cancel() }
+        async let written: Void = write(call.requests)
+        do throws(RPCError) {
+            try await read(call.responses)
+        } catch {
+            finish.open()
+            await written
+            throw error
+        }
+        finish.open()
+        await written
+    }
+
+    private func read(_ responses: ResponseStream<[UInt8]>) async throws(RPCError) {
+        if command.watchHead == true { sayHead(try await responses.initialMetadata) }
+        do throws(RPCError) {
+            for try await message in responses {
+                let count = record.took(message)
+                if count == command.breakAfter { return }
+                if count == command.pauseAfter {
+                    sayPaused(count)
+                    await resume.wait()
+                }
+            }
+        } catch {
+            record.took(initial: try? await responses.initialMetadata)
+            throw error
+        }
+        record.took(initial: try await responses.initialMetadata)
+        record.took(trailers: try await responses.trailers)
+    }
+
+    /// Writes until all is written or the call is over.
+    private func write(_ requests: RequestWriter<[UInt8]>) async {
+        do throws(RPCError) {
+            for number in 0..<command.requestCount {
+                try await requests.write(command.request(number))
+                record.wrote()
+            }
+            await finish.wait()
+            requests.finish()
+        } catch {
+            record.failedToWrite(error)
+            // One that was refused here leaves the call as it was.
+            requests.finish()
+        }
+    }
+
+    func sayHead(_ initial: Metadata) {
+        Output.say("head", ["id": .string(command.id ?? ""), "initial": .metadata(initial)])
+    }
+
+    func sayPaused(_ count: Int) {
+        Output.say("paused", ["id": .string(command.id ?? ""), "read": .int(count)])
+    }
+}

@@ -1,0 +1,115 @@
+internal import Apus
+internal import Foundation
+
+private let bytes = BytesCodec()
+
+extension RunningCall {
+    func blockingUnary() throws(RPCError) {
+        record.wrote()
+        let response = channel.blockingUnaryWithMetadata(
+            command.method,
+            command.request(0),
+            requestCodec: bytes,
+            responseCodec: bytes,
+            options: command.options
+        )
+        record.took(initial: response.initialMetadata)
+        record.took(trailers: response.trailers)
+        _ = record.took(try response.message)
+    }
+
+    func blockingServerStreaming() throws(RPCError) {
+        record.wrote()
+        let responses = channel.blockingServerStreaming(
+            command.method,
+            command.request(0),
+            requestCodec: bytes,
+            responseCodec: bytes,
+            options: command.options
+        )
+        if command.drop == true { return release.waitBlocking() }
+        cancellable { responses.cancel() }
+        try read(responses)
+    }
+
+    func blockingClientStreaming() throws(RPCError) {
+        let call = channel.blockingClientStreaming(
+            command.method,
+            requestCodec: bytes,
+            responseCodec: bytes,
+            options: command.options
+        )
+        if command.drop == true { return release.waitBlocking() }
+        cancellable { call.cancel() }
+        if command.watchHead == true { sayHead(try call.initialMetadata()) }
+        write(call.requests)
+        do throws(RPCError) {
+            _ = record.took(try call.response())
+        } catch {
+            record.took(initial: try? call.initialMetadata())
+            throw error
+        }
+        record.took(initial: try call.initialMetadata())
+        record.took(trailers: try call.trailers())
+    }
+
+    /// One thread reads, another writes.
+    func blockingBidirectionalStreaming() throws(RPCError) {
+        let call = channel.blockingBidirectionalStreaming(
+            command.method,
+            requestCodec: bytes,
+            responseCodec: bytes,
+            options: command.options
+        )
+        if command.drop == true { return release.waitBlocking() }
+        cancellable { call.cancel() }
+        let written = Gate()
+        Thread {
+            self.write(call.requests)
+            written.open()
+        }.start()
+        do throws(RPCError) {
+            try read(call.responses)
+        } catch {
+            finish.open()
+            written.waitBlocking()
+            throw error
+        }
+        finish.open()
+        written.waitBlocking()
+    }
+
+    private func read(_ responses: BlockingResponseStream<[UInt8]>) throws(RPCError) {
+        if command.watchHead == true { sayHead(try responses.initialMetadata()) }
+        do throws(RPCError) {
+            while let message = try responses.next() {
+                let count = record.took(message)
+                if count == command.breakAfter { return }
+                if count == command.pauseAfter {
+                    sayPaused(count)
+                    resume.waitBlocking()
+                }
+            }
+        } catch {
+            record.took(initial: try? responses.initialMetadata())
+            throw error
+        }
+        record.took(initial: try responses.initialMetadata())
+        record.took(trailers: try responses.trailers())
+    }
+
+    private func write(_ requests: BlockingRequestWriter<[UInt8]>) {
+        do throws(RPCError) {
+            for number in 0..<command.requestCount {
+                try requests.write(command.request(number))
+                record.wrote()
+            }
+            finish.waitBlocking()
+            requests.finish()
+        } catch {
+            record.failedToWrite(error)
+            // One that was refused here leaves the call as it was.
+            requests.finish()
+        }
+    }
+}
