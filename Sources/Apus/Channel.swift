@@ -20,7 +20,6 @@ public import Logging
 public final class Channel: Sendable {
     @usableFromInline
     let core: ClientChannel
-    private let eventLoops: EventLoopGroup
 
     /// Prepares a channel; nothing is sent before the first call, or ``connect()``.
     ///
@@ -42,11 +41,11 @@ public final class Channel: Sendable {
         if let problem = configuration.firstProblem {
             throw RPCError(code: .invalidArgument, message: "the channel to \(target) cannot be made: \(problem)")
         }
-        self.eventLoops = eventLoops
         core = ClientChannel(
             target: clientTarget,
             limits: configuration.limits,
             loop: eventLoops.leastLoaded(),
+            owner: eventLoops,
             logger: logger
         )
     }

@@ -105,6 +105,7 @@ extension EventLoop {
         let observers = unsafe state.pointee.endObservers
         unsafe state.pointee.endObservers = []
         for observer in observers { observer() }
+        unsafe state.pointee.isEnding = true
         let residents = unsafe state.pointee.residents
         unsafe state.pointee.residents = [:]
         for resident in residents.values { resident.loopEnds() }

@@ -193,10 +193,12 @@ package final class EventLoop: @unchecked Sendable {
         execute { unsafe self.state.pointee.endObservers.append(body) }
     }
 
-    /// Keeps an object, and tells it when the loop is about to end, until it is removed. The loop's own thread.
+    /// Keeps an object, and tells it when the loop is about to end, until it is removed; on a loop that ends it is told
+    /// at once. The loop's own thread.
     package func addResident(_ resident: any LoopResident) {
         // SAFETY: as above.
         assertCurrent()
+        if unsafe state.pointee.isEnding { return resident.loopEnds() }
         unsafe state.pointee.residents[ObjectIdentifier(resident)] = resident
     }
 

@@ -23,6 +23,8 @@ struct LoopState: ~Copyable {
     var spareTurnEndHandlers: [any TurnEndHandler] = []
     var stallObservers: [EventLoop.StallObserver] = []
     var endObservers: [@Sendable () -> Void] = []
+    /// Whether those who live here have been told that the loop ends.
+    var isEnding = false
     var residents: [ObjectIdentifier: any LoopResident] = [:]
 
     init(now: MonotonicInstant, descriptors: consuming DescriptorTable) {

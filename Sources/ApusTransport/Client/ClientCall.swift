@@ -117,7 +117,7 @@ package class ClientCall: TimerHandler, @unchecked Sendable {
             return
         }
         if let stream = core.value.stream, let session = core.value.session { session.abandon(stream) }
-        finish(.failed(error))
+        finish(CallEnd(error: error, isUnwanted: true))
     }
 
     /// The call has its end. Its stream, if it had one, has let go of it.
@@ -166,6 +166,6 @@ struct CallEnd: Sendable {
 
     static func failed(_ error: RPCError) -> CallEnd { CallEnd(error: error) }
 
-    /// The server's decision, and not one that was made on this side.
-    var isPeers: Bool { error.map { $0.origin == .peer } ?? true }
+    /// The application gave the call up, or its time is over: nobody wants the messages that are still here.
+    var isUnwanted = false
 }

@@ -30,6 +30,7 @@ package final class ClientChannel: @unchecked Sendable {
     }
 
     private struct State {
+        var owner: (any AnyObject & Sendable)?
         var connection: ClientConnection?
         /// Connections whose last calls are ending, and one whose handshake is under way.
         var others: [ObjectIdentifier: ClientConnection] = [:]
@@ -65,13 +66,20 @@ package final class ClientChannel: @unchecked Sendable {
     let http2Memory = HTTP2Memory()
     let streams = Confined(ClientStreamPool())
 
-    package init(target: ClientTarget, limits: ClientLimits, loop: EventLoop, logger: Logger) {
+    /// - Parameter owner: what keeps the loop running; held until the channel is closed.
+    package init(
+        target: ClientTarget,
+        limits: ClientLimits,
+        loop: EventLoop,
+        owner: (any AnyObject & Sendable)? = nil,
+        logger: Logger
+    ) {
         self.target = target
         self.limits = limits
         self.loop = loop
         self.logger = logger
         self.authority = limits.authority ?? target.authority
-        self.state = Confined(State(backoff: limits.backoff))
+        self.state = Confined(State(owner: owner, backoff: limits.backoff))
     }
 
     deinit {
@@ -95,15 +103,22 @@ package final class ClientChannel: @unchecked Sendable {
     /// Ends every call with `CANCELLED` and closes the connection. Returns at once; harmless when repeated.
     package func close() {
         let queued = loop.execute { self.closeOnLoop("the channel to \(self.target.text) was closed") }
-        if !queued { set(.closed) }
+        if !queued { closeWithoutLoop() }
     }
 
     /// The application has let go of the channel: it closes once no call is left.
     package func release() {
-        loop.execute {
+        let queued = loop.execute {
             self.state.value.isReleased = true
             if self.state.value.liveCalls == 0 { self.closeOnLoop(Self.isUnused) }
         }
+        if !queued { closeWithoutLoop() }
+    }
+
+    /// The loop has ended, and with it all that lived there.
+    private func closeWithoutLoop() {
+        set(.closed)
+        spareUnaryCalls.withLock { $0 = [] }
     }
 
     private static let isUnused = "nobody uses the channel any more"
@@ -226,9 +241,7 @@ extension ClientChannel {
 
     private func placeLater(_ call: ClientCall, isRetry: Bool) {
         switch connectivity {
-        case .closed:
-            let message = "the channel to \(target.text) was closed"
-            call.finish(.failed(RPCError(code: .cancelled, message: message)))
+        case .closed: call.finish(.failed(state.value.lastFailure ?? loopStopped))
         case .transientFailure where !call.core.value.options.waitForReady:
             call.finish(.failed(state.value.lastFailure ?? loopStopped))
         case .transientFailure, .connecting: addPending(call, first: isRetry)
@@ -355,14 +368,25 @@ extension ClientChannel: LoopResident {
 
     /// The connector has a socket that is connected.
     func socketConnected(_ descriptor: CInt, _ address: SocketAddress) {
-        do {
-            let connection = try ClientConnection(descriptor: descriptor, address: address, channel: self)
-            state.value.others[ObjectIdentifier(connection)] = connection
-            try connection.start()
+        let connection: ClientConnection
+        do throws(RPCError) {
+            connection = try ClientConnection(descriptor: descriptor, address: address, channel: self)
         } catch {
             SystemCalls.close(descriptor)
             state.value.connector?.handshakeFailed(address, cause: "\(error)")
+            return
         }
+        state.value.others[ObjectIdentifier(connection)] = connection
+        do throws(SystemError) {
+            try connection.start()
+        } catch {
+            connection.close("\(error)")
+        }
+    }
+
+    /// The connector has waited long enough for an address to speak HTTP/2.
+    func giveUpHandshake(_ cause: String) {
+        for connection in state.value.others.values where !connection.isEstablished { connection.close(cause) }
     }
 
     func connectionEstablished(_ connection: ClientConnection) {
@@ -410,7 +434,7 @@ extension ClientChannel: LoopResident {
         state.value.connector = nil
         waitForBackoff(cause)
         // One that is still in its handshake has had its time.
-        for connection in state.value.others.values where !connection.isEstablished { connection.close(cause) }
+        giveUpHandshake(cause)
         failPending(waitingToo: false)
     }
 
@@ -443,15 +467,16 @@ extension ClientChannel: LoopResident {
         }
     }
 
-    package func loopEnds() { closeOnLoop("the event loop of the channel to \(target.text) has stopped") }
+    package func loopEnds() { closeOnLoop(loopStopped) }
 
-    private func closeOnLoop(_ why: String) {
+    private func closeOnLoop(_ why: String) { closeOnLoop(RPCError(code: .cancelled, message: why)) }
+
+    private func closeOnLoop(_ error: RPCError) {
         guard connectivity != .closed else { return }
         set(.closed)
         state.value.connector?.cancel()
         state.value.connector = nil
         loop.cancel(state.value.backoffTimer)
-        let error = RPCError(code: .cancelled, message: why)
         state.value.lastFailure = error
         failPending(waitingToo: true)
         let connections = Array(state.value.others.values) + (state.value.connection.map { [$0] } ?? [])
@@ -462,6 +487,7 @@ extension ClientChannel: LoopResident {
             connection.shutDown()
         }
         spareUnaryCalls.withLock { $0 = [] }
+        state.value.owner = nil
         if state.value.isResident {
             state.value.isResident = false
             loop.removeResident(self)

@@ -274,6 +274,23 @@ final class ClientSession: HTTP2Session {
         guard !hot.value.isDraining else { return }
         hot.value.isDraining = true
         carrier?.sessionDrains()
+        moveUnsentCalls()
+    }
+
+    /// Requests that nghttp2 still holds back would wait for streams of this connection to end: they go elsewhere.
+    private func moveUnsentCalls() {
+        var unsent: [ClientCall] = []
+        var next = hot.value.firstOpen
+        while let stream = next {
+            next = stream.value.nextOpen
+            guard !stream.value.isOnTheWire, let call = stream.value.call else { continue }
+            unsent.append(call)
+            abandon(stream)
+        }
+        // The list has the last one first.
+        for call in unsent {
+            call.tryAgain(neverSent: true, RPCError(code: .unavailable, message: "the server closes the connection"))
+        }
     }
 
     // MARK: Output

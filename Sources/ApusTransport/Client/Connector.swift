@@ -11,7 +11,7 @@ internal import ApusEventLoop
 ///
 /// Sendable, because all of it is confined to the channel's loop.
 final class Connector: TimerHandler, @unchecked Sendable {
-    private enum Alarm: UInt64 { case timeout, nextAddress }
+    private enum Alarm: UInt64 { case timeout, nextAddress, handshake }
 
     private static let connectionAttemptDelay = Duration.milliseconds(250)
     /// A unix socket whose backlog is full refuses at once (EAGAIN) and gives no event when there is room.
@@ -28,6 +28,8 @@ final class Connector: TimerHandler, @unchecked Sendable {
     private var failures: [String] = []
     private var timeout = EventLoop.TimerID.none
     private var nextAddressTimer = EventLoop.TimerID.none
+    private var handshakeTimer = EventLoop.TimerID.none
+    private var deadline = MonotonicInstant.distantFuture
     private var isOver = false
 
     init(channel: ClientChannel) { self.channel = channel }
@@ -35,7 +37,7 @@ final class Connector: TimerHandler, @unchecked Sendable {
     private var loop: EventLoop { channel.loop }
 
     func start() {
-        let deadline = loop.now.advanced(by: channel.limits.connectTimeout)
+        deadline = loop.now.advanced(by: channel.limits.connectTimeout)
         timeout = loop.schedule(at: deadline, handler: self, tag: Alarm.timeout.rawValue)
         switch channel.target.destination {
         case .addresses(let addresses): found(addresses)
@@ -62,6 +64,7 @@ final class Connector: TimerHandler, @unchecked Sendable {
         lookUp?.cancel()
         loop.cancel(timeout)
         loop.cancel(nextAddressTimer)
+        loop.cancel(handshakeTimer)
         let open = attempts
         attempts = []
         for attempt in open { attempt.cancel() }
@@ -135,6 +138,7 @@ final class Connector: TimerHandler, @unchecked Sendable {
             attempts = []
             for other in open { other.cancel() }
             handshaking = attempt.address
+            limitHandshake()
             channel.socketConnected(descriptor, attempt.address)
         case .failure(let error):
             failures.append("\(error)")
@@ -142,10 +146,19 @@ final class Connector: TimerHandler, @unchecked Sendable {
         }
     }
 
+    /// An address that connects and says nothing must not use up the time of those behind it: it gets its share.
+    private func limitHandshake() {
+        guard !addresses.isEmpty else { return }
+        let share = deadline.nanoseconds(since: loop.now) / Int64(addresses.count + 1)
+        let when = loop.now.advanced(byNanoseconds: share)
+        handshakeTimer = loop.schedule(at: when, handler: self, tag: Alarm.handshake.rawValue)
+    }
+
     /// There was no HTTP/2 behind the socket that connected last.
     func handshakeFailed(_ address: SocketAddress, cause: String) {
         guard !isOver, handshaking == address else { return }
         handshaking = nil
+        loop.cancel(handshakeTimer)
         failures.append("\(address): \(cause)")
         tryNext()
     }
@@ -153,7 +166,11 @@ final class Connector: TimerHandler, @unchecked Sendable {
     // MARK: The end
 
     func timerFired(tag: UInt64) {
-        if tag == Alarm.nextAddress.rawValue { return tryNext() }
+        switch Alarm(rawValue: tag) {
+        case .nextAddress: return tryNext()
+        case .handshake: return channel.giveUpHandshake("it sent no HTTP/2 SETTINGS in its share of the time")
+        case .timeout, nil: break
+        }
         fail("nothing within \(channel.limits.connectTimeout); it waited for \(description)")
     }
 

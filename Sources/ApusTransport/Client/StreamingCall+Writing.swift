@@ -137,7 +137,10 @@ extension StreamingCall {
     /// For another attempt; and for the first, when there is no stream yet.
     private func keep(_ message: [UInt8]) {
         outgoing.value.replay.append(message)
-        guard core.value.stream != nil, outgoing.value.replay.bytes > channel.limits.replayBytesMax else { return }
+        // A call that has not left yet can always be tried again, and needs its messages for that.
+        guard let stream = core.value.stream, stream.value.isOnTheWire,
+            outgoing.value.replay.bytes > channel.limits.replayBytesMax
+        else { return }
         outgoing.value.isCommitted = true
         outgoing.value.replay.removeAll()
     }

@@ -94,10 +94,12 @@ package final class StreamingCall: ClientCall, @unchecked Sendable {
 
     override func ended(_ end: CallEnd) {
         commit()
+        var part = MessageQueue()
+        swap(&part, &outgoing.value.part)
         let waiting = shared.withLock { shared in
             shared.end = end
-            // What this side ends it does not go on to read.
-            if !end.isPeers { shared.inbound.removeAll() }
+            shared.inbound.append(contentsOf: part)
+            if end.isUnwanted { shared.inbound.removeAll() }
             shared.outbox.removeAll()
             shared.queuedBytes = 0
             return [shared.reader.take()] + Self.take(&shared.writers) + Self.take(&shared.observers)

@@ -26,8 +26,8 @@ final class ClientConnection: HTTP2Connection {
 
     /// Sends the preface; the client speaks first (RFC 9113 §3.4).
     func start() throws(SystemError) {
-        try open()
         loop.connectionAdded()
+        try open()
         session.carrier = self
         scheduleFlush()
     }

@@ -288,7 +288,11 @@ extension HTTP2Session {
     }
 
     /// The block just read is not one to expect again, or too large to keep.
-    final func forgetFields() { recentFields.value.removeAll() }
+    final func forgetFields() {
+        recentFields.value.removeAll()
+        // What follows in it is not read: it would be taken for the whole of it.
+        isReadingFields = false
+    }
 
     private final func diverge() {
         fieldsBegan()
