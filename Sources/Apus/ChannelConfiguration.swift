@@ -18,7 +18,8 @@ public struct ChannelConfiguration: Hashable, Sendable {
     // MARK: Flow control
 
     /// How much of a response stream may be under way or wait to be read, in bytes (SETTINGS_INITIAL_WINDOW_SIZE); 1 to
-    /// 2³¹−1. A message larger than this still gets through.
+    /// 2³¹−1. A message larger than this still gets through. The memory of messages that wait to be read is more than
+    /// their bytes: up to nine times as much for messages of a byte.
     public var streamWindowBytes = 256 * 1024
     /// How much may be under way on the connection, in bytes; 65,535 to 2³¹−1.
     public var connectionWindowBytes = 1024 * 1024

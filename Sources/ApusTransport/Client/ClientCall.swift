@@ -151,7 +151,10 @@ package class ClientCall: TimerHandler, @unchecked Sendable {
     /// Cancels the call: it ends with `CANCELLED`, and its stream is reset. Harmless when it has ended.
     package final func cancel() {
         // Through the queue even on the loop: whoever cancels may be in the middle of something there.
-        loop.execute { self.abandon(Self.cancelled) }
+        loop.execute {
+            self.abandon(Self.cancelled)
+            self.core.announceHandOver()
+        }
     }
 
     static let cancelled = RPCError(code: .cancelled, message: "the call was cancelled")

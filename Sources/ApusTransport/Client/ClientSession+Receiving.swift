@@ -27,7 +27,7 @@ extension ClientSession {
     }
 
     func readHead(_ stream: ClientStreamHandle, endStream: Bool) {
-        hasAnswered = true
+        if !hasAnswered { hasAnswered = true }
         guard accept(head, stream) else { return }
         let httpStatus = head.value.httpStatus
         let isInformational = httpStatus >= 100 && httpStatus < 200

@@ -6,7 +6,7 @@ internal import Logging
 /// messages and a status. It does no I/O, and is confined to its channel's loop.
 ///
 /// What is sent is in this file, what is received in `ClientSession+Receiving.swift`.
-final class ClientSession: HTTP2Session {
+final class ClientSession: HTTP2Session, TimerHandler {
     let channel: ClientChannel
     let address: SocketAddress
     weak var carrier: (any ClientSessionCarrier)?
@@ -15,22 +15,23 @@ final class ClientSession: HTTP2Session {
     let trailers = Confined(ResponseFields())
     /// The one of the two that is being read.
     private(set) var block: Confined<ResponseFields>
-    /// Whether the server has answered a call on this connection.
+    /// Whether a call was made on this connection, and whether the server has answered one.
+    private(set) var hasOpened = false
     var hasAnswered = false
+    private var growthTimer = EventLoop.TimerID.none
     /// What the server gave as its reason to close the connection.
     private(set) var goAway: String?
 
     /// Of the ids that a connection has, how many are used before its calls go to a new one: three quarters of 2³¹.
     private static let streamIDsMax: UInt32 = 0x6000_0000
+    /// How long at the most a slot stays empty after a refusal.
+    private static let growthInterval = Duration.milliseconds(50)
 
     /// What every call touches.
     struct Hot {
         var openStreams = 0
         var firstOpen: ClientStreamHandle?
-        /// How many the server allows, and how many we open: fewer for a while after it refused one within that.
-        var maxStreams = 100
-        var streamsNow = 100
-        var endsSinceGrowth = 0
+        var allowance = StreamAllowance(limit: 100)
         var outputIsAnnounced = false
         var isEstablished = false
         /// No more calls are to be opened here: GOAWAY came, or was sent.
@@ -63,7 +64,7 @@ final class ClientSession: HTTP2Session {
 
     /// Whether one more call may be opened here now.
     @inline(__always)
-    var mayOpen: Bool { hot.value.openStreams < hot.value.streamsNow && !hot.value.isDraining }
+    var mayOpen: Bool { hot.value.openStreams < hot.value.allowance.current && !hot.value.isDraining }
 
     enum Opening {
         case opened
@@ -94,6 +95,7 @@ final class ClientSession: HTTP2Session {
         }
         stream.value.id = id
         stream.value.call = call
+        if !hasOpened { hasOpened = true }
         if !templateIsKept { stream.value.template = template }
         link(stream)
         call.opened(stream, on: self)
@@ -154,7 +156,7 @@ final class ClientSession: HTTP2Session {
             // A server that has answered has not refused, whatever it says.
             let isRefused = code == .refusedStream && stream.value.state.awaitsHead
             giveBack(stream)
-            if isUntouched { noteEnd() } else if isRefused { yieldToRefusal() }
+            if isUntouched { noteEnd() } else if isRefused { refused() }
             if isUntouched || isRefused {
                 call.tryAgain(neverSent: isUntouched, Self.error(for: code, call))
             } else {
@@ -162,24 +164,26 @@ final class ClientSession: HTTP2Session {
             }
         } else {
             giveBack(stream)
-            if hot.value.streamsNow < hot.value.maxStreams { growAgain() }
+            hot.value.allowance.ended()
         }
         channel.streamEnded(on: self)
     }
 
-    /// The server refused a stream that its limit allows: some count streams for a while after their end. To fill the
-    /// slot at once would be refused again, and the call's one retry lost; so another stream has to end first.
-    private func yieldToRefusal() {
-        hot.value.streamsNow = max(hot.value.openStreams, 1)
-        hot.value.endsSinceGrowth = 0
+    private func refused() {
+        hot.value.allowance.refused(open: hot.value.openStreams)
+        if growthTimer == .none, hot.value.allowance.isReduced { scheduleGrowth() }
     }
 
-    /// After a refusal: one more stream for each round of streams that ended.
-    private func growAgain() {
-        hot.value.endsSinceGrowth += 1
-        guard hot.value.endsSinceGrowth >= hot.value.streamsNow else { return }
-        hot.value.endsSinceGrowth = 0
-        hot.value.streamsNow += 1
+    private func scheduleGrowth() {
+        growthTimer = loop.schedule(at: loop.now.advanced(by: Self.growthInterval), handler: self)
+    }
+
+    /// The streams that are open may stay so for long: a slot that was refused is tried again.
+    func timerFired(tag: UInt64) {
+        growthTimer = .none
+        hot.value.allowance.grow()
+        if hot.value.allowance.isReduced { scheduleGrowth() }
+        channel.streamEnded(on: self)
     }
 
     /// A session that nghttp2 is about to end, for something that the server did, takes no calls.
@@ -192,6 +196,8 @@ final class ClientSession: HTTP2Session {
     /// The connection is gone: every call ends, or begins anew if it was never sent; the session is of no further use.
     func tearDown(cause: String) {
         close()
+        loop.cancel(growthTimer)
+        growthTimer = .none
         hot.value.isDraining = true
         while let stream = hot.value.firstOpen {
             let call = stream.value.call
@@ -256,11 +262,7 @@ final class ClientSession: HTTP2Session {
     override func endReceived(_ context: StreamContext) { readEndWithoutTrailers(ClientStreamHandle(context)) }
 
     override func settingsReceived() {
-        let maxStreams = peerMaxConcurrentStreams
-        if maxStreams != hot.value.maxStreams || !hot.value.isEstablished {
-            hot.value.maxStreams = maxStreams
-            hot.value.streamsNow = maxStreams
-        }
+        hot.value.allowance.setLimit(peerMaxConcurrentStreams)
         if hot.value.isEstablished {
             channel.streamEnded(on: self)
         } else {

@@ -55,6 +55,7 @@ final class UnaryCall: ClientCall, @unchecked Sendable {
         } onCancel: {
             cancel()
         }
+        core.announceTakeOver()
     }
 
     /// Makes the call, and blocks the thread until it has its end.
@@ -65,6 +66,7 @@ final class UnaryCall: ClientCall, @unchecked Sendable {
         exchange.value.waiter = .thread(parker)
         channel.start(self)
         parker.park()
+        core.announceTakeOver()
     }
 
     /// The response, once the call has its end.
@@ -128,7 +130,9 @@ final class UnaryCall: ClientCall, @unchecked Sendable {
             exchange.value.end.error = wrongResponseCount
             exchange.value.end.error?.metadata = end.trailers
         }
-        exchange.value.waiter.take().wake()
+        let waiter = exchange.value.waiter.take()
+        core.announceHandOver()
+        waiter.wake()
     }
 }
 

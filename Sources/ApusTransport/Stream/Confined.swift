@@ -1,3 +1,7 @@
+#if TSAN
+    internal import CLinux
+#endif
+
 /// A value in memory of its own, which one loop's thread works on.
 ///
 /// Why not plain properties of the class that owns it: each access to a class's property that may span a call is
@@ -14,6 +18,23 @@ struct Confined<Value> {
     init(_ value: consuming Value) {
         unsafe pointer = .allocate(capacity: 1)
         unsafe pointer.initialize(to: value)
+    }
+
+    /// Tells the thread sanitizer that what was done here so far is handed to another thread, by a way that it does not
+    /// see: the resumption of a task, or a reference count. Costs nothing without it.
+    @inline(__always)
+    func announceHandOver() {
+        #if TSAN
+            unsafe clinux_tsan_release(pointer)
+        #endif
+    }
+
+    /// The other side of ``announceHandOver()``.
+    @inline(__always)
+    func announceTakeOver() {
+        #if TSAN
+            unsafe clinux_tsan_acquire(pointer)
+        #endif
     }
 
     /// Whether both are one place in memory.
