@@ -62,6 +62,11 @@ public struct ResponseStream<Message: Sendable>: AsyncSequence, Sendable {
 
     /// The next response; `nil` after the last one of a call that ended with OK.
     ///
+    /// A loop over this is cheaper than `for try await`, for which the runtime looks twice in each round whether it has
+    /// to change executors:
+    ///
+    ///     while let part = try await stream.next() { … }
+    ///
     /// - Throws: ``RPCError``: how the call ended; `INTERNAL` for a message that cannot be decoded, which cancels it.
     @inlinable
     public func next() async throws(RPCError) -> Message? {
@@ -98,6 +103,7 @@ public struct ResponseStream<Message: Sendable>: AsyncSequence, Sendable {
         public mutating func next() async throws(RPCError) -> Message? { try await stream.next() }
 
         @inlinable
+        @inline(__always)
         public mutating func next(isolation actor: isolated (any Actor)?) async throws(RPCError) -> Message? {
             if let bytes = stream.handle.messageNow() { return try stream.handle.decoded(bytes, stream.decode) }
             guard let bytes = try await stream.handle.nextMessage() else { return nil }

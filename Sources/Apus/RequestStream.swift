@@ -39,6 +39,7 @@ public struct RequestStream<Message: Sendable>: AsyncSequence, Sendable {
 
         /// The next request, or `nil` when the client has sent its last.
         @inlinable
+        @inline(__always)
         public mutating func next(isolation actor: isolated (any Actor)?) async throws(any Error) -> Message? {
             if let bytes = context.messageNow() { return try decode(bytes, context) }
             guard let bytes = try await context.nextMessage() else { return nil }

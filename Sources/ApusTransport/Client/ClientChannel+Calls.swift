@@ -120,6 +120,9 @@ extension ClientChannel {
             let message = "a request of \(request.count) bytes is over the limit of \(limit) of \(method)"
             return RPCError(code: .resourceExhausted, message: message)
         }
+        if let timeout = options.timeout, timeout <= .zero {
+            return RPCError(code: .deadlineExceeded, message: "the deadline had passed when the call was made")
+        }
         if !options.metadata.isEmpty, let problem = options.metadata.firstProblem {
             return RPCError(code: .internal, message: "the call has metadata that cannot be sent: \(problem)")
         }

@@ -9,6 +9,8 @@ extension ClientChannel: LoopResident {
         if !state.value.isResident {
             state.value.isResident = true
             loop.addResident(self)
+            // On a loop that ends the channel was closed at once.
+            guard connectivity != .closed else { return }
         }
         set(.connecting)
         let connector = Connector(channel: self)
