@@ -51,19 +51,16 @@ extension ChannelConfiguration {
     /// What is wrong with it, or `nil`.
     var firstProblem: String? {
         let largestWindow = Int(Int32.max)
-        let rules: [(name: String, value: Int, range: ClosedRange<Int>)] = [
-            ("maxRequestBytes", maxRequestBytes, 0...Int(UInt32.max)),
-            ("maxResponseBytes", maxResponseBytes, 0...Int(UInt32.max)),
-            ("maxHeaderListBytes", maxHeaderListBytes, 1024...Int(Int32.max)),
-            ("maxHeaderFields", maxHeaderFields, 8...65_535),
-            ("streamWindowBytes", streamWindowBytes, 1...largestWindow),
-            ("connectionWindowBytes", connectionWindowBytes, 65_535...largestWindow),
-            ("sendQueueBytes", sendQueueBytes, 1...Int(Int32.max)),
+        let rules = [
+            ValueRule("maxRequestBytes", maxRequestBytes, 0...Int(UInt32.max)),
+            ValueRule("maxResponseBytes", maxResponseBytes, 0...Int(UInt32.max)),
+            ValueRule("maxHeaderListBytes", maxHeaderListBytes, 1024...Int(Int32.max)),
+            ValueRule("maxHeaderFields", maxHeaderFields, 8...65_535),
+            ValueRule("streamWindowBytes", streamWindowBytes, 1...largestWindow),
+            ValueRule("connectionWindowBytes", connectionWindowBytes, 65_535...largestWindow),
+            ValueRule("sendQueueBytes", sendQueueBytes, 1...Int(Int32.max)),
         ]
-        if let broken = rules.first(where: { !$0.range.contains($0.value) }) {
-            let range = broken.range
-            return "\(broken.name) is \(broken.value); it has to be \(range.lowerBound) to \(range.upperBound)"
-        }
+        if let problem = ValueRule.firstProblem(rules) { return problem }
         let durations = [
             ("connectTimeout", connectTimeout), ("initialBackoff", initialBackoff), ("maxBackoff", maxBackoff),
         ]

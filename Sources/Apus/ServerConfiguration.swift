@@ -62,27 +62,25 @@ extension ServerConfiguration {
     /// What is wrong with it, or `nil`.
     var firstProblem: String? {
         let largestWindow = Int(Int32.max)
-        let rules: [(name: String, value: Int, range: ClosedRange<Int>)] = [
-            ("maxRequestBytes", maxRequestBytes, 0...Int(UInt32.max)),
-            ("maxResponseBytes", maxResponseBytes, 0...Int(UInt32.max)),
-            ("maxHeaderListBytes", maxHeaderListBytes, 1024...Int(Int32.max)),
-            ("maxHeaderFields", maxHeaderFields, 8...65_535),
-            ("streamWindowBytes", streamWindowBytes, 1...largestWindow),
-            ("connectionWindowBytes", connectionWindowBytes, 65_535...largestWindow),
-            ("connectionBufferBytes", connectionBufferBytes, 0...Int.max),
-            ("sendQueueBytes", sendQueueBytes, 1...Int(Int32.max)),
-            ("maxConcurrentStreams", maxConcurrentStreams, 1...Int(Int32.max)),
-            ("maxHandlersPerConnection", maxHandlersPerConnection, 1...Int(Int32.max)),
-            ("maxHandlers", maxHandlers ?? 1, 1...Int.max),
-            ("maxConnections", maxConnections ?? 1, 1...Int.max),
+        let rules = [
+            ValueRule("maxRequestBytes", maxRequestBytes, 0...Int(UInt32.max)),
+            ValueRule("maxResponseBytes", maxResponseBytes, 0...Int(UInt32.max)),
+            ValueRule("maxHeaderListBytes", maxHeaderListBytes, 1024...Int(Int32.max)),
+            ValueRule("maxHeaderFields", maxHeaderFields, 8...65_535),
+            ValueRule("streamWindowBytes", streamWindowBytes, 1...largestWindow),
+            ValueRule("connectionWindowBytes", connectionWindowBytes, 65_535...largestWindow),
+            ValueRule("connectionBufferBytes", connectionBufferBytes, 0...Int.max),
+            ValueRule("sendQueueBytes", sendQueueBytes, 1...Int(Int32.max)),
+            ValueRule("maxConcurrentStreams", maxConcurrentStreams, 1...Int(Int32.max)),
+            ValueRule("maxHandlersPerConnection", maxHandlersPerConnection, 1...Int(Int32.max)),
+            ValueRule("maxHandlers", maxHandlers ?? 1, 1...Int.max),
+            ValueRule("maxConnections", maxConnections ?? 1, 1...Int.max),
         ]
         if handshakeTimeout <= .zero { return "handshakeTimeout is \(handshakeTimeout); it has to be more than 0" }
         if let grace = shutdownGracePeriod, grace < .zero {
             return "shutdownGracePeriod is \(grace); it has to be 0 or more"
         }
-        guard let broken = rules.first(where: { !$0.range.contains($0.value) }) else { return nil }
-        return
-            "\(broken.name) is \(broken.value); it has to be \(broken.range.lowerBound) to \(broken.range.upperBound)"
+        return ValueRule.firstProblem(rules)
     }
 
     /// As the transport takes it.

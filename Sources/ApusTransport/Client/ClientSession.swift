@@ -29,8 +29,7 @@ final class ClientSession: HTTP2Session, TimerHandler {
 
     /// What every call touches.
     struct Hot {
-        var openStreams = 0
-        var firstOpen: ClientStreamHandle?
+        var open = OpenStreams<ClientStream>()
         var allowance = StreamAllowance(limit: 100)
         var outputIsAnnounced = false
         var isEstablished = false
@@ -57,14 +56,14 @@ final class ClientSession: HTTP2Session, TimerHandler {
     }
 
     var loop: EventLoop { channel.loop }
-    var openStreams: Int { hot.value.openStreams }
+    var openStreams: Int { hot.value.open.count }
     var isDraining: Bool { hot.value.isDraining }
 
     // MARK: Opening streams
 
     /// Whether one more call may be opened here now.
     @inline(__always)
-    var mayOpen: Bool { hot.value.openStreams < hot.value.allowance.current && !hot.value.isDraining }
+    var mayOpen: Bool { hot.value.open.count < hot.value.allowance.current && !hot.value.isDraining }
 
     enum Opening {
         case opened
@@ -97,7 +96,7 @@ final class ClientSession: HTTP2Session, TimerHandler {
         stream.value.call = call
         if !hasOpened { hasOpened = true }
         if !templateIsKept { stream.value.template = template }
-        link(stream)
+        hot.value.open.insert(stream)
         call.opened(stream, on: self)
         announceOutput()
         if UInt32(truncatingIfNeeded: id) > Self.streamIDsMax { drain() }
@@ -113,21 +112,8 @@ final class ClientSession: HTTP2Session, TimerHandler {
         carrier?.sessionDrains()
     }
 
-    private func link(_ stream: ClientStreamHandle) {
-        hot.value.openStreams += 1
-        stream.value.nextOpen = hot.value.firstOpen
-        hot.value.firstOpen?.value.previousOpen = stream
-        hot.value.firstOpen = stream
-    }
-
     private func giveBack(_ stream: ClientStreamHandle) {
-        hot.value.openStreams -= 1
-        if let previous = stream.value.previousOpen {
-            previous.value.nextOpen = stream.value.nextOpen
-        } else {
-            hot.value.firstOpen = stream.value.nextOpen
-        }
-        stream.value.nextOpen?.value.previousOpen = stream.value.previousOpen
+        hot.value.open.remove(stream)
         channel.streams.value.give(stream)
     }
 
@@ -170,7 +156,7 @@ final class ClientSession: HTTP2Session, TimerHandler {
     }
 
     private func refused() {
-        hot.value.allowance.refused(open: hot.value.openStreams)
+        hot.value.allowance.refused(open: hot.value.open.count)
         if growthTimer == .none, hot.value.allowance.isReduced { scheduleGrowth() }
     }
 
@@ -199,7 +185,7 @@ final class ClientSession: HTTP2Session, TimerHandler {
         loop.cancel(growthTimer)
         growthTimer = .none
         hot.value.isDraining = true
-        while let stream = hot.value.firstOpen {
+        while let stream = hot.value.open.first {
             let call = stream.value.call
             let isUntouched = !stream.value.isOnTheWire
             stream.value.call = nil
@@ -213,7 +199,7 @@ final class ClientSession: HTTP2Session, TimerHandler {
 
     /// Ends every call.
     func endCalls(_ error: RPCError) {
-        var next = hot.value.firstOpen
+        var next = hot.value.open.first
         while let stream = next {
             next = stream.value.nextOpen
             stream.value.call?.abandon(error)
@@ -222,7 +208,7 @@ final class ClientSession: HTTP2Session, TimerHandler {
 
     /// Ends every stream, visibly for the server; their calls have been ended.
     func resetAll() {
-        var next = hot.value.firstOpen
+        var next = hot.value.open.first
         while let stream = next {
             next = stream.value.nextOpen
             if !stream.value.state.isDecided { abandon(stream) }
@@ -282,7 +268,7 @@ final class ClientSession: HTTP2Session, TimerHandler {
     /// Requests that nghttp2 still holds back would wait for streams of this connection to end: they go elsewhere.
     private func moveUnsentCalls() {
         var unsent: [ClientCall] = []
-        var next = hot.value.firstOpen
+        var next = hot.value.open.first
         while let stream = next {
             next = stream.value.nextOpen
             guard !stream.value.isOnTheWire, let call = stream.value.call else { continue }
@@ -325,7 +311,7 @@ final class ClientSession: HTTP2Session, TimerHandler {
         let queuedBytes = stream.value.outbound.bytes
         // A client cannot tell nghttp2 to share the connection fairly: it would send one stream's queue to its end
         // before the next. So a stream that has sent a frame stands back until all others had their turn.
-        if stream.value.hasHadItsTurn, hot.value.openStreams > 1 {
+        if stream.value.hasHadItsTurn, hot.value.open.count > 1 {
             stream.value.hasHadItsTurn = false
             stream.value.isDeferred = true
             hot.value.waitingForTurn.append(stream.value.id)

@@ -26,9 +26,7 @@ final class ServerSession: HTTP2Session {
     struct Hot {
         /// Handlers that run for this connection, streams that were reset meanwhile included.
         var runningHandlers = 0
-        /// Streams that are open, and the first of them.
-        var openStreams = 0
-        var firstOpen: StreamHandle?
+        var open = OpenStreams<ServerStream>()
         /// Streams whose handler is to start.
         var firstReady: StreamHandle?
         var lastReady: StreamHandle?
@@ -57,7 +55,7 @@ final class ServerSession: HTTP2Session {
 
     deinit { hot.destroy() }
 
-    var openStreams: Int { hot.value.openStreams }
+    var openStreams: Int { hot.value.open.count }
     var loop: EventLoop { shard.loop }
     var limits: ServerLimits { shard.limits }
     var logger: Logger { shard.logger }
@@ -68,7 +66,7 @@ final class ServerSession: HTTP2Session {
         guard hot.value.runningHandlers < shard.limits.maxHandlersPerConnection else { return nil }
         let stream = shard.streams.value.take()
         stream.value.id = streamID
-        opened(stream)
+        hot.value.open.insert(stream)
         return stream.context
     }
 
@@ -294,7 +292,7 @@ final class ServerSession: HTTP2Session {
         while let stream = popReady() {
             if stream.value.isClosed { shard.streams.value.give(stream) }
         }
-        while let stream = hot.value.firstOpen {
+        while let stream = hot.value.open.first {
             if let call = stream.value.call {
                 stream.value.call = nil
                 call.end(RPCError(code: .cancelled, message: "the connection to \(peer.address) ended: \(cause)"))
@@ -305,7 +303,7 @@ final class ServerSession: HTTP2Session {
 
     /// Ends every call, visibly for the client.
     func resetAll() {
-        var next = hot.value.firstOpen
+        var next = hot.value.open.first
         while let stream = next {
             next = stream.value.nextOpen
             if let call = stream.value.call {
@@ -316,21 +314,8 @@ final class ServerSession: HTTP2Session {
         }
     }
 
-    private func opened(_ stream: StreamHandle) {
-        hot.value.openStreams += 1
-        stream.value.nextOpen = hot.value.firstOpen
-        hot.value.firstOpen?.value.previousOpen = stream
-        hot.value.firstOpen = stream
-    }
-
     private func giveBack(_ stream: StreamHandle) {
-        hot.value.openStreams -= 1
-        if let previous = stream.value.previousOpen {
-            previous.value.nextOpen = stream.value.nextOpen
-        } else {
-            hot.value.firstOpen = stream.value.nextOpen
-        }
-        stream.value.nextOpen?.value.previousOpen = stream.value.previousOpen
+        hot.value.open.remove(stream)
         if stream.value.timer != .none { loop.cancel(stream.value.timer) }
         releaseBuffer(of: stream)
         if stream.value.isReady {

@@ -2,7 +2,7 @@ internal import ApusBase
 
 /// What a client keeps for one stream, which is one attempt at a call, while its bytes flow. The call itself, which may
 /// have more than one attempt, is ``ClientCall``.
-struct ClientStream: PooledRecord {
+struct ClientStream: OpenRecord {
     var id: Int32 = 0
     var state = ClientStreamState()
     /// The call that this is an attempt at; `nil` once it has its end.

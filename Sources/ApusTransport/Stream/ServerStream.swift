@@ -5,7 +5,7 @@ internal import ApusEventLoop
 ///
 /// A struct in memory of its own, reused from stream to stream: as objects of a class the same fields cost a request
 /// some 14 % more instructions, in reference counts and exclusivity checks. What the handler holds is ``ServerCall``.
-struct ServerStream: PooledRecord {
+struct ServerStream: OpenRecord {
     var id: Int32 = 0
     var state = ServerStreamState()
     /// Set once the head named a method that is served; the server's table keeps it alive.
