@@ -78,7 +78,7 @@ final class ClientSession: HTTP2Session, TimerHandler {
         hot.value.fields.removeAll()
         if call.core.value.deadline != .distantFuture {
             let remaining = call.core.value.deadline.nanoseconds(since: loop.now)
-            hot.value.fields.addUnindexed("grpc-timeout", GRPCTimeout.encode(nanoseconds: remaining))
+            hot.value.fields.addUnindexed("grpc-timeout") { GRPCTimeout.encode(nanoseconds: remaining, to: &$0) }
         }
         if !call.core.value.options.metadata.isEmpty { hot.value.fields.add(call.core.value.options.metadata) }
         let listBytes = template.listBytes + hot.value.fields.listBytes

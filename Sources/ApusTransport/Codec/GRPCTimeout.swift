@@ -30,13 +30,24 @@ enum GRPCTimeout {
         return overflow ? .max : product
     }
 
-    /// The finest unit that fits in eight digits, rounded up so that the peer never gives up before we do.
-    static func encode(nanoseconds: Int64) -> [UInt8] {
+    /// Appends the value in the finest unit that fits in eight digits, rounded up so that the peer never gives up before
+    /// we do.
+    static func encode(nanoseconds: Int64, to bytes: inout [UInt8]) {
         let nanoseconds = max(nanoseconds, 0)
-        for (suffix, unit) in units {
-            let value = nanoseconds / unit + (nanoseconds % unit == 0 ? 0 : 1)
-            if value <= largestValue { return Array("\(value)".utf8) + [suffix] }
+        var value = largestValue
+        var suffix = UInt8(ascii: "H")
+        for (unitSuffix, unit) in units {
+            let inUnit = nanoseconds / unit + (nanoseconds % unit == 0 ? 0 : 1)
+            guard inUnit <= largestValue else { continue }
+            (value, suffix) = (inUnit, unitSuffix)
+            break
         }
-        return Array("\(largestValue)H".utf8)
+        var divisor: Int64 = 1
+        while value / divisor >= 10 { divisor *= 10 }
+        while divisor > 0 {
+            bytes.append(UInt8(ascii: "0") + UInt8(truncatingIfNeeded: value / divisor % 10))
+            divisor /= 10
+        }
+        bytes.append(suffix)
     }
 }

@@ -60,9 +60,13 @@ struct HeaderFields {
     }
 
     /// Adds a field whose value changes from call to call, and is of no use in the peer's table (RFC 7541 §6.2.3).
-    mutating func addUnindexed(_ name: StaticString, _ value: some Collection<UInt8>) {
-        add(name, value)
-        fields[fields.count - 1].isIndexed = false
+    ///
+    /// - Parameter write: appends the value to the list's own memory.
+    mutating func addUnindexed(_ name: StaticString, _ write: (inout [UInt8]) -> Void) {
+        let start = arena.count
+        write(&arena)
+        listBytes += name.utf8CodeUnitCount + arena.count - start + 32
+        fields.append(Field(name: .literal(name), value: .arena(start..<arena.count), isIndexed: false))
     }
 
     /// Calls `body` with the fields as nghttp2 wants them, behind those of `template`; they are valid during the call

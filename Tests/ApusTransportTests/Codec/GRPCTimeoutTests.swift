@@ -7,7 +7,9 @@ import Testing
 @Suite struct GRPCTimeoutTests {
     private func parse(_ text: String) -> Int64? { GRPCTimeout.parse(Array(text.utf8).span) }
     private func encode(_ nanoseconds: Int64) -> String {
-        String(decoding: GRPCTimeout.encode(nanoseconds: nanoseconds), as: UTF8.self)
+        var bytes: [UInt8] = []
+        GRPCTimeout.encode(nanoseconds: nanoseconds, to: &bytes)
+        return String(decoding: bytes, as: UTF8.self)
     }
 
     @Test(arguments: [
