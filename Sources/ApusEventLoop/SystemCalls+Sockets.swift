@@ -150,6 +150,17 @@ extension SystemCalls {
         return address
     }
 
+    /// Who is at the other end of a connected unix socket.
+    package static func peerCredentials(of descriptor: CInt) throws(SystemError) -> UnixCredentials {
+        var process: Int32 = 0
+        var user: UInt32 = 0
+        var group: UInt32 = 0
+        _ = try attemptOrThrow(.getsockopt, "SO_PEERCRED") {
+            unsafe Int(clinux_peer_credentials(descriptor, &process, &user, &group))
+        }
+        return UnixCredentials(processID: process, userID: user, groupID: group)
+    }
+
     /// Makes a descriptor that somebody else opened fit for a loop: non-blocking, and not inherited by children.
     package static func setNonBlocking(_ descriptor: CInt) throws(SystemError) {
         let flags = try attemptOrThrow(.fcntl) { Int(Glibc.fcntl(descriptor, F_GETFL)) }

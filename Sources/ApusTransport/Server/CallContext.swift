@@ -24,6 +24,9 @@ public struct CallContext: Sendable {
     /// The other end of the connection.
     public var peer: SocketAddress { call.peer.address }
 
+    /// The process at the other end of a unix socket: who called, as the kernel vouches for it. `nil` on TCP.
+    public var peerCredentials: UnixCredentials? { call.peer.credentials }
+
     /// How long the client still waits, down to zero; `nil` when it set no deadline.
     public var timeRemaining: Duration? { call.timeRemaining }
 

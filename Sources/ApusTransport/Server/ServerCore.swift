@@ -100,7 +100,7 @@ package final class ServerCore: Sendable {
             logger: logger,
             mayAccept: { [limits, connectionCount] in connectionCount.value < limits.maxConnections ?? .max },
             // Whoever lets go of a server that listens has it serve on; `ListenerHandle.close` breaks the cycle.
-            accepted: { [self] descriptor, remote in take(descriptor, ConnectionPeer(remote: remote)) }
+            accepted: { [self] descriptor, remote in take(descriptor, ConnectionPeer(remote: remote, descriptor: descriptor)) }
         )
         handle.listener = listener
         do {
@@ -116,7 +116,7 @@ package final class ServerCore: Sendable {
     package func adopt(_ descriptor: CInt) throws(SystemError) {
         let remote = try SystemCalls.peerAddress(of: descriptor)
         try SystemCalls.setNonBlocking(descriptor)
-        take(descriptor, ConnectionPeer(remote: remote))
+        take(descriptor, ConnectionPeer(remote: remote, descriptor: descriptor))
     }
 
     /// Gives a connection to the loop that has the fewest.

@@ -79,6 +79,9 @@ int clinux_stream_socketpair(int descriptors[2]);
 /// accept4 with SOCK_NONBLOCK and SOCK_CLOEXEC.
 int clinux_accept(int descriptor, struct sockaddr_storage *address, socklen_t *length);
 
+/// Who connected a unix socket, or made a socket pair (SO_PEERCRED), as of that moment. 0, or -1 and errno.
+int clinux_peer_credentials(int descriptor, int32_t *process, uint32_t *user, uint32_t *group);
+
 // the thread sanitizer ------------------------------------------------------------------------------------------------
 
 extern void __tsan_acquire(void *address) __attribute__((weak));
