@@ -23,6 +23,9 @@ from server_process import CRASH, PATIENCE, executable, wait_until
 
 USES_REFERENCE = bool(os.environ.get("APUS_REFERENCE_CLIENT"))
 
+# The thread sanitizer sleeps for a second at the end of a process; a thousand tests have a process each.
+TSAN_WITHOUT_SLEEP = {"TSAN_OPTIONS": os.environ.get("TSAN_OPTIONS", "") + ":atexit_sleep_ms=10"}
+
 # For what grpcio decides otherwise, or cannot be asked for.
 not_of_the_reference = pytest.mark.skipif(USES_REFERENCE, reason="grpcio differs here, and may")
 
@@ -125,7 +128,7 @@ class ClientProcess:
         program = reference if USES_REFERENCE else [executable("apus-client-scenarios"), "session"]
         self.process = subprocess.Popen(
             [*program, "--target", target, *map(str, options)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self._log, text=True, start_new_session=True,
+            stderr=self._log, text=True, start_new_session=True, env=os.environ | TSAN_WITHOUT_SLEEP,
         )
         self._events = queue.Queue()
         self._kept = []

@@ -211,6 +211,28 @@ def test_a_client_keeps_to_the_window_that_it_was_given(start_raw_server, open_c
     assert (result.code, result.messages) == ("OK", [b"tail!"])
 
 
+def test_a_window_that_is_made_smaller_while_a_request_is_sent(start_raw_server, open_client_process):
+    """RFC 9113 §6.9.2: it may become negative, and then more credit is needed before anything is sent."""
+    def script(connection):
+        request = connection.request(whole=False)
+        connection.drain(0.3)
+        assert request.answer.data_bytes == 50_000
+        connection.change_settings({INITIAL_WINDOW_SIZE: 10})
+        connection.wait_settings_acks(2)
+        connection.credit(request.stream, 49_990)
+        connection.drain(0.2)
+        assert request.answer.data_bytes == 50_000, "bytes were sent into a window of zero"
+        connection.credit(request.stream, 7)
+        connection.run_until(lambda: request.answer.data_bytes >= 50_007, 5)
+        connection.drain(0.1)
+        assert request.answer.data_bytes == 50_007
+        connection.change_settings({INITIAL_WINDOW_SIZE: 200_000})
+        request.wait_end().reply()
+
+    server = start_raw_server(script, settings={INITIAL_WINDOW_SIZE: 50_000}, auto_credit=False)
+    assert open_client_process(server).call(payloads=[b"x" * 60_000]).code == "OK"
+
+
 def test_a_client_keeps_to_the_window_of_the_connection(start_raw_server, open_client_process):
     """RFC 9113 §6.9.1: 65,535 bytes for all streams together until there is credit."""
     def script(connection):

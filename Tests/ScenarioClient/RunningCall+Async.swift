@@ -100,7 +100,8 @@ extension RunningCall {
                 record.wrote()
             }
             await finish.wait()
-            requests.finish()
+            // A request that is given up is not to look like a whole one.
+            if !Task.isCancelled { requests.finish() }
         } catch {
             record.failedToWrite(error)
             // One that was refused here leaves the call as it was.
