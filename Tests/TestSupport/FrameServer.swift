@@ -1,3 +1,4 @@
+internal import Foundation
 internal import Glibc
 
 /// A port of 127.0.0.1 on which a test waits for clients, to answer them frame by frame.
@@ -6,9 +7,9 @@ package final class FrameServer: Sendable {
     private let descriptor: Int32
     private static let patienceMilliseconds: Int32 = 30_000
 
-    package convenience init() throws { try self.init(listens: true) }
+    package convenience init() throws { try self.init(backlog: 64) }
 
-    private init(listens: Bool) throws {
+    private init(backlog: Int32?) throws {
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
@@ -18,7 +19,7 @@ package final class FrameServer: Sendable {
             var size = socklen_t(raw.count)
             let start = unsafe raw.assumingMemoryBound(to: sockaddr.self).baseAddress
             guard let start = unsafe start, unsafe bind(descriptor, start, size) == 0 else { return false }
-            if listens, listen(descriptor, 64) != 0 { return false }
+            if let backlog, listen(descriptor, backlog) != 0 { return false }
             return unsafe getsockname(descriptor, start, &size) == 0
         }
         guard descriptor >= 0, bound else { throw BlockingClient.Failure.systemCall("listen", errno: errno) }
@@ -31,8 +32,18 @@ package final class FrameServer: Sendable {
     /// A port of 127.0.0.1 that is taken and that nobody listens on: who connects is refused. Taken for good, so that
     /// it does not become another test's.
     package static func refusingPort() throws -> UInt16 {
-        let server = try FrameServer(listens: false)
+        let server = try FrameServer(backlog: nil)
         // SAFETY: a reference is added, and never followed or taken away.
+        _ = unsafe Unmanaged.passRetained(server)
+        return server.port
+    }
+
+    /// A port of 127.0.0.1 that neither accepts nor refuses, as that of a host that is switched off: the one client
+    /// that it has room for is there already, and the kernel drops what others send.
+    package static func silentPort() throws -> UInt16 {
+        let server = try FrameServer(backlog: 0)
+        _ = try BlockingClient.connect(port: server.port)
+        // SAFETY: as above.
         _ = unsafe Unmanaged.passRetained(server)
         return server.port
     }
@@ -68,7 +79,7 @@ package final class FrameServer: Sendable {
 
     /// The same, for a task.
     package func accept(opening: [Frame] = [.settings()]) async throws -> FrameConnection {
-        try await onThread { try self.acceptBlocking(opening: opening) }
+        try await onOtherThread { try self.acceptBlocking(opening: opening) }
     }
 }
 
@@ -174,7 +185,7 @@ package final class FrameConnection: @unchecked Sendable {
     /// Reads until something is so.
     package func wait(for what: String, until isSo: @escaping @Sendable (ClientOutput) -> Bool) async throws {
         if isSo(input) { return }
-        try await onThread { try self.waitBlocking(for: what, until: isSo) }
+        try await onOtherThread { try self.waitBlocking(for: what, until: isSo) }
     }
 
     /// Reads until the client has sent all of a request, or has given it up.
@@ -213,7 +224,7 @@ package final class FrameConnection: @unchecked Sendable {
 
     /// Reads until the client closes the connection.
     package func waitUntilClosed() async throws {
-        try await onThread { while !self.isClosed { try self.read("the connection's end") } }
+        try await onOtherThread { while !self.isClosed { try self.read("the connection's end") } }
     }
 
     private func read(_ what: String, patience: Int32 = FrameConnection.patienceMilliseconds) throws {
@@ -241,4 +252,16 @@ extension Fields {
     package static func trailers(_ status: Int = 0, _ message: String = "") -> Fields {
         message.isEmpty ? ["grpc-status": "\(status)"] : ["grpc-status": "\(status)", "grpc-message": message]
     }
+}
+
+/// Runs what blocks on a thread of its own. The lock is for the thread sanitizer, which does not see that a continuation
+/// hands over what the thread did.
+private func onOtherThread<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) async throws -> Result {
+    let lock = NSLock()
+    let result = try await onThread {
+        defer { lock.withLock {} }
+        return try body()
+    }
+    lock.withLock {}
+    return result
 }

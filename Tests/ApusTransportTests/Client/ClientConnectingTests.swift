@@ -201,79 +201,6 @@ import Testing
         }
     }
 
-    @Test func `the addresses are tried in turn until one speaks HTTP/2`() async throws {
-        let closed = try FrameServer.refusingPort()
-        let other = try FrameServer()
-        let good = try FrameServer()
-        let target = "ipv4:127.0.0.1:\(closed),127.0.0.1:\(other.port),127.0.0.1:\(good.port)"
-        try await withChannel(clock: ManualClock(), target: target) { client in
-            let call = client.startUnary()
-            let wrong = try await other.accept(opening: [])
-            try wrong.send(bytes: Array("HTTP/1.1 200 OK\r\n\r\n".utf8))
-            let connection = try await good.accept()
-            let request = try await connection.waitForEnd(of: 1)
-            #expect(request.head?[":authority"] == "127.0.0.1:\(closed)")
-            try connection.answer(1, "x")
-            #expect(await call.value.text == "x")
-        }
-    }
-
-    @Test func `when no address is of use the error tells of each`() async throws {
-        let ports = [try FrameServer.refusingPort(), try FrameServer.refusingPort()]
-        let target = "ipv4:127.0.0.1:\(ports[0]),127.0.0.1:\(ports[1])"
-        try await withChannel(clock: ManualClock(), target: target) { client in
-            let result = await client.unary()
-            for port in ports { #expect(result.message.contains("127.0.0.1:\(port)"), "\(result.message)") }
-        }
-    }
-
-    @Test func `a host that is looked up leads to its addresses`() async throws {
-        let server = try FrameServer()
-        try await withChannel(target: "dns:///localhost:\(server.port)") { client in
-            let call = client.startUnary()
-            let connection = try await server.accept()
-            let request = try await connection.waitForEnd(of: 1)
-            #expect(request.head?[":authority"] == "localhost:\(server.port)")
-            try connection.answer(1, "x")
-            #expect(await call.value.text == "x")
-        }
-    }
-
-    @Test func `a host that does not exist is UNAVAILABLE, by name`() async throws {
-        try await withChannel(clock: ManualClock(), target: "no-such-host.invalid:1") { client in
-            let result = await client.unary()
-            #expect(result.code == .unavailable)
-            #expect(result.message.contains("no-such-host.invalid"))
-        }
-    }
-
-    @Test func `unix sockets are reached by path and by name`() async throws {
-        let name = "apus-client-test-\(UInt64.random(in: 0 ... .max))"
-        let listener = try ListeningSocket.bind(.unixAbstract(name: name))
-        try await withChannel(target: "unix-abstract:\(name)") { client in
-            let call = client.startUnary()
-            let accepted = Mutexed<CInt?>(nil)
-            await eventually("a client") {
-                if case .connection(let descriptor, _) = listener.accept() { accepted.update { $0 = descriptor } }
-                return accepted.value != nil
-            }
-            let connection = FrameConnection(descriptor: try #require(accepted.value))
-            try connection.send(.settings())
-            await client.becomes(.ready)
-            let request = try await connection.waitForEnd(of: 1)
-            #expect(request.head?[":authority"] == "localhost")
-            try connection.answer(1, "x")
-            #expect(await call.value.text == "x")
-            connection.close()
-        }
-        let missing = "unix:/nonexistent/\(name)"
-        try await withChannel(clock: ManualClock(), target: missing) { client in
-            let result = await client.unary()
-            #expect(result.code == .unavailable)
-            #expect(result.message.contains("No such file"), "\(result.message)")
-        }
-    }
-
     @Test func `while it connects a call may be cancelled, and the next is not`() async throws {
         try await withChannel { client in
             let first = client.startUnary("first")
@@ -286,6 +213,47 @@ import Testing
             try connection.answer(1, "x")
             #expect(await second.value.text == "x")
             #expect(connection.input.streams == [1])
+        }
+    }
+
+    // MARK: A server that takes connections and answers nothing
+
+    @Test func `a server that ends each connection before it answers is left alone for a while`() async throws {
+        let clock = ManualClock()
+        try await withChannel(exactLimits, clock: clock) { client in
+            let call = client.startUnary()
+            let waiting = await client.beginUnary("x", CallOptions(waitForReady: true))
+            var connections = 0
+            // GOAWAY comes with SETTINGS, before any call is sent: all are tried again, elsewhere.
+            let goAway = Frame(type: Frame.goAway, payload: bigEndian(0) + bigEndian(0))
+            while client.channel.connectivity != .transientFailure, connections < 20 {
+                let connection = try await client.accept(opening: [.settings(), goAway])
+                connections += 1
+                try await connection.waitUntilClosed()
+                #expect(connection.input.streams == [])
+                connection.close()
+                await client.settle()
+            }
+            #expect(connections > 1 && connections < 20, "after \(connections) connections")
+            let outcome = await call.value
+            #expect(outcome.code == .unavailable)
+            #expect(outcome.message.contains("before it answers"), "\(outcome.message)")
+            #expect(await client.unary().code == .unavailable)
+
+            // One that answers makes it good.
+            await client.advance(by: .seconds(1))
+            let connection = try await client.accept()
+            try await connection.waitForEnd(of: 1)
+            try connection.answer(1, "x")
+            #expect(await waiting.value.text == "x")
+            connection.close()
+            await client.becomes(.idle)
+            let next = client.startUnary()
+            try await client.accept(opening: [.settings(), goAway]).waitUntilClosed()
+            let last = try await client.accept()
+            try await last.waitForEnd(of: 1)
+            try last.answer(1, "last")
+            #expect(await next.value.text == "last")
         }
     }
 }

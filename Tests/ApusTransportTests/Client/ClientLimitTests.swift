@@ -102,6 +102,29 @@ import Testing
         }
     }
 
+    @Test func `after a refusal at the limit the slot stays empty for a moment, and the retry goes first`() async throws
+    {
+        try await withChannel(clock: ManualClock()) { client in
+            let connection = try await client.connect(opening: [maxStreams(2)])
+            let calls = [
+                await client.beginUnary("0"), await client.beginUnary("refused"), await client.beginUnary("2"),
+            ]
+            try await connection.waitForEnd(of: 3)
+            try connection.send(.reset(3, code: ErrorCode.refusedStream))
+            try await connection.roundTrip()
+            #expect(connection.input.streams == [1, 3])
+            await client.advance(by: .milliseconds(50))
+            #expect(try await connection.waitForEnd(of: 5).texts == ["refused"])
+            try await connection.roundTrip()
+            #expect(connection.input.streams == [1, 3, 5])
+            for (stream, index) in [(UInt32(5), 1), (7, 2), (1, 0)] {
+                try await connection.waitForEnd(of: stream)
+                try connection.answer(stream, "\(index)")
+                #expect(await calls[index].value.text == "\(index)")
+            }
+        }
+    }
+
     @Test func `a call that waits for a stream can be cancelled, and those behind it move up`() async throws {
         try await withChannel { client in
             let connection = try await client.connect(opening: [maxStreams(1)])
