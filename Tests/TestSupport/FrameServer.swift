@@ -254,8 +254,8 @@ extension Fields {
     }
 }
 
-/// Runs what blocks on a thread of its own. The lock is for the thread sanitizer, which does not see that a continuation
-/// hands over what the thread did.
+/// Runs what blocks on a thread of its own. The lock is for the thread sanitizer, which does not see that a
+/// continuation hands over what the thread did.
 private func onOtherThread<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) async throws -> Result {
     let lock = NSLock()
     let result = try await onThread {
