@@ -10,17 +10,21 @@ internal import ApusEventLoop
 /// An attempt is a ``ClientStream``; a call that the server has certainly not seen gets another one (transparent retry,
 /// gRFC A6). What the application holds is built on the two subclasses, ``UnaryCall`` and ``StreamingCall``.
 ///
-/// Sendable, because `core` is touched on the channel's loop alone, but for what is set before the call begins.
+/// Sendable, because `core` is touched on the channel's loop alone, and `setup` is not written once the call has
+/// begun.
 package class ClientCall: TimerHandler, @unchecked Sendable {
     enum Phase { case new, pending, open, ended }
 
-    struct Core {
-        // Set before the call begins, and read from any thread.
+    /// Written before the call begins, and then read, from any thread. Apart from ``Core``, so that no reader is in the
+    /// way of the loop.
+    struct Setup {
         var method: MethodDescriptor
         var options: CallOptions
         var deadline: MonotonicInstant
+    }
 
-        // The loop's.
+    /// What the loop keeps of the call.
+    struct Core {
         var phase = Phase.new
         var session: ClientSession?
         var stream: ClientStreamHandle?
@@ -35,22 +39,26 @@ package class ClientCall: TimerHandler, @unchecked Sendable {
     }
 
     let channel: ClientChannel
-    let core: Confined<Core>
+    let setup: Confined<Setup>
+    let core = Confined(Core())
 
     init(_ channel: ClientChannel, _ method: MethodDescriptor, _ options: CallOptions) {
         self.channel = channel
-        core = Confined(Core(method: method, options: options, deadline: channel.deadline(of: options)))
+        setup = Confined(Setup(method: method, options: options, deadline: channel.deadline(of: options)))
     }
 
-    deinit { core.destroy() }
+    deinit {
+        setup.destroy()
+        core.destroy()
+    }
 
     final var loop: EventLoop { channel.loop }
 
-    package final var method: MethodDescriptor { core.value.method }
+    package final var method: MethodDescriptor { setup.value.method }
 
-    final var maxResponseBytes: Int { core.value.options.maxResponseBytes ?? channel.limits.maxResponseBytes }
+    final var maxResponseBytes: Int { setup.value.options.maxResponseBytes ?? channel.limits.maxResponseBytes }
 
-    final var maxRequestBytes: Int { core.value.options.maxRequestBytes ?? channel.limits.maxRequestBytes }
+    final var maxRequestBytes: Int { setup.value.options.maxRequestBytes ?? channel.limits.maxRequestBytes }
 
     // MARK: Events of an attempt, on the loop; for a subclass
 
@@ -79,9 +87,9 @@ package class ClientCall: TimerHandler, @unchecked Sendable {
         channel.callBegan()
         core.value.phase = .pending
         if let error = core.value.abandonedEarly.take() { return finish(.failed(error)) }
-        if core.value.deadline != .distantFuture {
-            guard core.value.deadline > loop.now else { return finish(.failed(deadlineExceeded(nil))) }
-            core.value.timer = loop.schedule(at: core.value.deadline, handler: self)
+        if setup.value.deadline != .distantFuture {
+            guard setup.value.deadline > loop.now else { return finish(.failed(deadlineExceeded(nil))) }
+            core.value.timer = loop.schedule(at: setup.value.deadline, handler: self)
         }
         channel.place(self)
     }

@@ -122,7 +122,7 @@ extension ClientChannel: LoopResident {
         var next = state.value.firstPending
         while let call = next {
             next = call.core.value.nextPending
-            if !waitingToo, call.core.value.options.waitForReady { continue }
+            if !waitingToo, call.setup.value.options.waitForReady { continue }
             call.finish(.failed(state.value.lastFailure ?? loopStopped))
         }
     }

@@ -42,7 +42,7 @@ extension ClientChannel {
     private func placeLater(_ call: ClientCall, isRetry: Bool) {
         switch connectivity {
         case .closed: call.finish(.failed(state.value.lastFailure ?? loopStopped))
-        case .transientFailure where !call.core.value.options.waitForReady:
+        case .transientFailure where !call.setup.value.options.waitForReady:
             call.finish(.failed(state.value.lastFailure ?? loopStopped))
         case .transientFailure, .connecting: addPending(call, first: isRetry)
         case .ready:

@@ -220,7 +220,7 @@ extension ClientChannel {
     /// stream that uses it.
     @inline(__always)
     func template(for call: ClientCall) -> (template: RequestTemplate, isKept: Bool) {
-        for index in templates.value.indices where templates.value[index].method == call.core.value.method {
+        for index in templates.value.indices where templates.value[index].method == call.setup.value.method {
             return (templates.value[index].template, true)
         }
         return makeTemplate(call.method)

@@ -104,7 +104,7 @@ extension ClientSession {
         guard let call = stream.value.call else { return }
         stream.value.call = nil
         // Whatever came: the caller gave it until then (rule of gRPC's deadlines).
-        if call.core.value.deadline <= loop.now {
+        if call.setup.value.deadline <= loop.now {
             call.finish(.failed(call.deadlineExceeded(nil)))
         } else {
             call.finish(end)
@@ -198,7 +198,7 @@ extension ClientSession {
         switch code {
         case .refusedStream: status = .unavailable
         case .cancel:
-            if call.core.value.deadline <= call.loop.now { return call.deadlineExceeded(nil) }
+            if call.setup.value.deadline <= call.loop.now { return call.deadlineExceeded(nil) }
             status = .cancelled
         case .enhanceYourCalm: status = .resourceExhausted
         case .inadequateSecurity: status = .permissionDenied

@@ -76,11 +76,11 @@ final class ClientSession: HTTP2Session, TimerHandler {
     func open(_ call: ClientCall) -> Opening {
         let (template, templateIsKept) = channel.template(for: call)
         hot.value.fields.removeAll()
-        if call.core.value.deadline != .distantFuture {
-            let remaining = call.core.value.deadline.nanoseconds(since: loop.now)
+        if call.setup.value.deadline != .distantFuture {
+            let remaining = call.setup.value.deadline.nanoseconds(since: loop.now)
             hot.value.fields.addUnindexed("grpc-timeout") { GRPCTimeout.encode(nanoseconds: remaining, to: &$0) }
         }
-        if !call.core.value.options.metadata.isEmpty { hot.value.fields.add(call.core.value.options.metadata) }
+        if !call.setup.value.options.metadata.isEmpty { hot.value.fields.add(call.setup.value.options.metadata) }
         let listBytes = template.listBytes + hot.value.fields.listBytes
         if let limit = peerMaxHeaderListBytes, listBytes > limit {
             let message = "the request's header list of \(listBytes) bytes is over the \(limit) that the server takes"

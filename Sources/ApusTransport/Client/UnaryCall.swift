@@ -26,9 +26,9 @@ final class UnaryCall: ClientCall, @unchecked Sendable {
 
     /// Sets the call up anew.
     func prepare(_ method: MethodDescriptor, _ options: CallOptions) {
-        core.value.method = method
-        core.value.options = options
-        core.value.deadline = channel.deadline(of: options)
+        setup.value.method = method
+        setup.value.options = options
+        setup.value.deadline = channel.deadline(of: options)
     }
 
     /// Forgets everything, so that another call can use the object.

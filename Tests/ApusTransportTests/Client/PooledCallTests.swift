@@ -100,8 +100,8 @@ import Testing
             let again = channel.takeUnaryCall(MethodDescriptor(service: "t", method: "Other"), options)
             #expect(ObjectIdentifier(again) == identity)
             #expect(again.method.method == "Other")
-            #expect(again.core.value.options == options)
-            #expect(again.core.value.deadline == .distantFuture)
+            #expect(again.setup.value.options == options)
+            #expect(again.setup.value.deadline == .distantFuture)
             let held = again
             channel.giveUnaryCall(consume again)
             let fresh = channel.takeUnaryCall(.unary, CallOptions())
