@@ -30,8 +30,8 @@ enum GRPCTimeout {
         return overflow ? .max : product
     }
 
-    /// Appends the value in the finest unit that fits in eight digits, rounded up so that the peer never gives up before
-    /// we do.
+    /// Appends the value in the finest unit that fits in eight digits, rounded up so that the peer never gives up
+    /// before we do.
     static func encode(nanoseconds: Int64, to bytes: inout [UInt8]) {
         let nanoseconds = max(nanoseconds, 0)
         var value = largestValue

@@ -100,7 +100,9 @@ package final class ServerCore: Sendable {
             logger: logger,
             mayAccept: { [limits, connectionCount] in connectionCount.value < limits.maxConnections ?? .max },
             // Whoever lets go of a server that listens has it serve on; `ListenerHandle.close` breaks the cycle.
-            accepted: { [self] descriptor, remote in take(descriptor, ConnectionPeer(remote: remote, descriptor: descriptor)) }
+            accepted: { [self] descriptor, remote in
+                take(descriptor, ConnectionPeer(remote: remote, descriptor: descriptor))
+            }
         )
         handle.listener = listener
         do {
