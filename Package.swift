@@ -47,10 +47,12 @@ let package = Package(
         // The C libraries, and the few macros that Swift cannot see.
         .target(name: "CLinux"),
         .systemLibrary(name: "CNghttp2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
+        .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
 
         // The layers, from the bottom up; Tests/TidyTests holds the imports to this order.
         .target(name: "ApusBase", dependencies: ["CLinux"], swiftSettings: settings),
         .target(name: "ApusEventLoop", dependencies: ["ApusBase", "CLinux", logging], swiftSettings: settings),
+        .target(name: "ApusTLS", dependencies: ["ApusBase", "COpenSSL"], swiftSettings: settings),
         .target(
             name: "ApusTransport",
             dependencies: ["ApusBase", "ApusEventLoop", "CNghttp2", "CLinux", logging],
@@ -107,6 +109,7 @@ let package = Package(
 
         .testTarget(name: "ApusBaseTests", dependencies: ["ApusBase", "TestSupport"], swiftSettings: settings),
         .testTarget(name: "ApusEventLoopTests", dependencies: ["ApusEventLoop", logging], swiftSettings: settings),
+        .testTarget(name: "ApusTLSTests", dependencies: ["ApusTLS", "COpenSSL"], swiftSettings: settings),
         .testTarget(
             name: "ApusTransportTests",
             dependencies: ["ApusTransport", "TestSupport", logging],
