@@ -71,7 +71,8 @@ public final class Channel: Sendable {
     ///
     ///     try await withTaskExecutorPreference(channel.executor) { try await echo.get(request) }
     ///
-    /// Such a task must not block: all calls of the loop would wait. The executor refers to the loop and keeps it.
+    /// Such a task must not block: all calls of the loop would wait. Once the loop has stopped, with its group, tasks
+    /// that prefer it run on the global executor.
     public var executor: any TaskExecutor { core.loop }
 }
 

@@ -58,6 +58,11 @@ extension CallHandle {
     /// The one response of a call that has one: waits for it and for the status.
     @usableFromInline
     package func onlyResponse() async throws(RPCError) -> [UInt8] {
+        // Before the half-close, which a server would take for the end of a request that is meant.
+        if Task.isCancelled {
+            call.cancel()
+            throw ClientCall.cancelled
+        }
         call.finishWriting()
         guard let response = try await call.nextMessage() else { throw wrongCount(isEmpty: true) }
         var surplus = 0
