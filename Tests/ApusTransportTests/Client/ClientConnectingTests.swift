@@ -160,6 +160,25 @@ import Testing
         }
     }
 
+    @Test func `SETTINGS alone reset the back-off, without any call`() async throws {
+        try await withChannel(exactLimits, clock: ManualClock()) { client in
+            for delay in [1, 1.6] {
+                client.channel.connect()
+                try await client.accept(opening: []).close()
+                await client.becomes(.transientFailure)
+                await client.advance(by: .seconds(delay))
+                #expect(client.channel.connectivity == .idle)
+            }
+            try await client.connect().close()
+            await client.becomes(.idle)
+            client.channel.connect()
+            try await client.accept(opening: []).close()
+            await client.becomes(.transientFailure)
+            await client.advance(by: .seconds(1))
+            #expect(client.channel.connectivity == .idle)
+        }
+    }
+
     @Test func `a server that says nothing has the connect time-out, and the error says what was waited for`()
         async throws
     {
