@@ -24,14 +24,29 @@ struct OpenSSLErrors {
             let code = unsafe ERR_get_error_all(nil, nil, nil, &details, &flags)
             if code == 0 { return errors }
             let reason = copenssl_error_reason(code)
+            let library = copenssl_error_library(code)
+            if library == ERR_LIB_SYS {
+                // The detail is the call of the C library, which whoever catches the error can name better.
+                errors.entries.append(Entry(library: library, reason: reason, text: systemText(code)))
+                continue
+            }
             var text = "error \(code)"
             if let words = unsafe ERR_reason_error_string(code) { text = unsafe String(cString: words) }
             if flags & ERR_TXT_STRING != 0, let details = unsafe details {
                 let more = unsafe String(cString: details)
                 if !more.isEmpty { text += " (\(more))" }
             }
-            errors.entries.append(Entry(library: copenssl_error_library(code), reason: reason, text: text))
+            errors.entries.append(Entry(library: library, reason: reason, text: text))
         }
+    }
+
+    /// The words of an error of the system: the last field of OpenSSL's line for it.
+    private static func systemText(_ code: UInt) -> String {
+        // SAFETY: OpenSSL is told the size of the array, and ends what it writes with NUL.
+        var line = [CChar](repeating: 0, count: 256)
+        unsafe ERR_error_string_n(code, &line, line.count)
+        let text = String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        return text.split(separator: ":").last.map(String.init) ?? text
     }
 
     /// Whether one of the errors is of this library and has this reason.

@@ -270,10 +270,9 @@ extension TLSSession {
 
     /// Says that nothing follows (close_notify); what was encrypted before stays valid. Nothing is read from here on.
     package func close() {
-        switch state {
-        case .closed, .failed: break
-        case .handshaking, .awaitingVerification, .established: state = .closed
-        }
+        if case .failed = state { return }
+        state = .closed
+        held = []
         if isShutDown { return }
         isShutDown = true
         OpenSSLErrors.clear()

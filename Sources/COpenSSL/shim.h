@@ -72,6 +72,11 @@ static inline int copenssl_set_min_version(SSL *session, int version) {
     return (int)SSL_set_min_proto_version(session, version);
 }
 
+/// For tests: the session asks its peer to renegotiate when it is told to.
+static inline void copenssl_allow_renegotiation(SSL *session) {
+    SSL_clear_options(session, SSL_OP_NO_RENEGOTIATION);
+}
+
 static inline int copenssl_set_retry_verify(SSL *session) { return (int)SSL_set_retry_verify(session); }
 
 // BIO -----------------------------------------------------------------------------------------------------------------

@@ -111,6 +111,22 @@ struct HandshakeTests {
         #expect(cut.server.error?.message == "the client closed the connection without TLS's close_notify")
     }
 
+    @Test("who closes before there is anything to close says nothing, and reads nothing")
+    func closingEarly() throws {
+        let pair = try SessionPair(.test(), .test("server"))
+        _ = pair.client.session.startHandshake()
+        pair.server.receive(pair.client.output())
+        pair.client.session.close()
+        pair.client.session.close()
+        #expect(pair.client.output() == [])
+        pair.client.receive(pair.server.output())
+        #expect(pair.client.isClosed)
+        _ = pair.server.session.endOfInput()
+        #expect(pair.server.error?.reason == .truncated)
+        pair.server.session.close()
+        #expect(pair.server.output() == [] && pair.server.error?.reason == .truncated)
+    }
+
     @Test("data before close_notify is delivered first")
     func closingBehindData() throws {
         let pair = try SessionPair(.test(), .test("server"))
