@@ -55,10 +55,14 @@ let package = Package(
         .target(name: "ApusTLS", dependencies: ["ApusBase", "COpenSSL"], swiftSettings: settings),
         .target(
             name: "ApusTransport",
-            dependencies: ["ApusBase", "ApusEventLoop", "CNghttp2", "CLinux", logging],
+            dependencies: ["ApusBase", "ApusEventLoop", "ApusTLS", "CNghttp2", "CLinux", logging],
             swiftSettings: settings
         ),
-        .target(name: "Apus", dependencies: ["ApusTransport", logging, lifecycle], swiftSettings: settings),
+        .target(
+            name: "Apus",
+            dependencies: ["ApusTransport", "ApusTLS", logging, lifecycle],
+            swiftSettings: settings
+        ),
         .target(name: "ApusProtobuf", dependencies: ["Apus", protobuf], swiftSettings: settings),
         .target(
             name: "EchoV1",

@@ -26,13 +26,18 @@ public final class Channel: Sendable {
     /// - Parameters:
     ///   - target: `HOST:PORT`, `dns:///HOST:PORT`, `ipv4:A.B.C.D:PORT`, `ipv6:[ADDRESS]:PORT` (of these two also a
     ///     list, separated by commas), `unix:PATH`, `unix:///PATH` or `unix-abstract:NAME`.
+    ///   - security: whether the connection is protected by TLS. `nil`, the default, is plaintext, and for targets on
+    ///     this machine alone: a unix socket, a loopback address, `localhost`. Who wants plaintext over a network has
+    ///     to say so.
     ///   - configuration: limits, windows and times.
     ///   - eventLoops: the threads to run on, of which the channel takes one; by default those that all of the process
     ///     shares.
     ///   - logger: where it logs.
-    /// - Throws: `INVALID_ARGUMENT`: a target that cannot be read, or a configuration value out of range.
+    /// - Throws: `INVALID_ARGUMENT`: a target that cannot be read, a configuration value out of range, TLS that cannot
+    ///   be loaded, or a target on another machine without a word about security.
     public init(
         _ target: String,
+        security: ChannelSecurity? = nil,
         configuration: ChannelConfiguration = ChannelConfiguration(),
         eventLoops: EventLoopGroup = .shared,
         logger: Logger = Logger(label: "apus.channel")
@@ -41,11 +46,28 @@ public final class Channel: Sendable {
         if let problem = configuration.firstProblem {
             throw RPCError(code: .invalidArgument, message: "the channel to \(target) cannot be made: \(problem)")
         }
+        let tls: TLSContextSource?
+        switch security {
+        case .plaintext: tls = nil
+        case .tls(let configuration):
+            tls = try TLSContextSource(loading: "the TLS of the channel to \(target)") { () throws(TLSError) in
+                try TLSContext(configuration)
+            }
+        case nil:
+            guard clientTarget.isLocal else {
+                let message =
+                    "the channel to \(target) would send everything in plaintext over a network: say "
+                    + "`security: .tls()`, or `security: .plaintext` if that is what you want"
+                throw RPCError(code: .invalidArgument, message: message)
+            }
+            tls = nil
+        }
         core = ClientChannel(
             target: clientTarget,
             limits: configuration.limits,
             loop: eventLoops.leastLoaded(),
             owner: eventLoops,
+            tls: tls,
             logger: logger
         )
     }
@@ -57,6 +79,14 @@ public final class Channel: Sendable {
 
     /// Whether there is a connection. It may be another the moment after.
     public var state: ConnectivityState { core.connectivity }
+
+    /// Reads roots, certificate and key anew from the files of ``ChannelSecurity/tls(_:)``, for connections to come.
+    /// Blocks while it reads files; does nothing in plaintext.
+    ///
+    /// - Throws: `INVALID_ARGUMENT` with the file and what is wrong with it; then everything stays as it was.
+    public func reloadTLS() throws(RPCError) {
+        try core.tlsSource?.reload(describedAs: "the TLS of the channel to \(target)")
+    }
 
     /// Begins to connect, so that the first call need not wait for it. Returns at once; does nothing unless the channel
     /// is idle.

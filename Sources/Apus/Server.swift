@@ -20,6 +20,7 @@ public final class Server: Service, Sendable {
     private let address: ListenAddress
     private let core: ServerCore
     private let eventLoops: EventLoopGroup
+    private let tls: TLSContextSource?
     private let logger: Logger
     private let start = Lock(Start.notStarted([]))
 
@@ -28,13 +29,17 @@ public final class Server: Service, Sendable {
     /// - Parameters:
     ///   - address: where to listen.
     ///   - services: what to serve.
+    ///   - security: whether connections are protected by TLS. In plaintext beyond the machine itself is the choice of
+    ///     whoever has a proxy or a network that protects them; it is logged.
     ///   - configuration: limits, windows and times.
     ///   - eventLoops: the threads it runs on; by default those that all of the process shares.
     ///   - logger: where it logs.
-    /// - Throws: `INVALID_ARGUMENT`: a configuration value out of range, or a method that is registered twice.
+    /// - Throws: `INVALID_ARGUMENT`: a configuration value out of range, a method that is registered twice, or TLS that
+    ///   cannot be loaded, with the file and what is wrong with it.
     public init(
         _ address: ListenAddress,
         services: [any RPCService],
+        security: ServerSecurity = .plaintext,
         configuration: ServerConfiguration = ServerConfiguration(),
         eventLoops: EventLoopGroup = .shared,
         logger: Logger = Logger(label: "apus.server")
@@ -44,6 +49,13 @@ public final class Server: Service, Sendable {
         if let problem = configuration.firstProblem ?? registry.firstProblem {
             throw RPCError(code: .invalidArgument, message: "the server cannot be made: \(problem)")
         }
+        switch security {
+        case .plaintext: tls = nil
+        case .tls(let configuration):
+            tls = try TLSContextSource(loading: "the TLS of the server at \(address)") { () throws(TLSError) in
+                try TLSContext(configuration)
+            }
+        }
         self.address = address
         self.eventLoops = eventLoops
         self.logger = logger
@@ -51,8 +63,30 @@ public final class Server: Service, Sendable {
             methods: registry.methods,
             limits: configuration.limits,
             loops: eventLoops.loops,
+            tls: tls,
             logger: logger
         )
+    }
+
+    /// Reads certificates, keys and roots anew from the files of ``ServerSecurity/tls(_:)``. Connections that exist go
+    /// on as they are; new ones use what was read. Blocks while it reads files; does nothing in plaintext.
+    ///
+    /// - Throws: `INVALID_ARGUMENT` with the file and what is wrong with it; then everything stays as it was.
+    public func reloadTLS() throws(RPCError) {
+        try tls?.reload(describedAs: "the TLS of the server at \(address)")
+    }
+
+    /// Gives new connections another TLS configuration; those that exist go on as they are.
+    ///
+    /// - Throws: `INVALID_ARGUMENT` when it cannot be loaded, then everything stays as it was; `FAILED_PRECONDITION`
+    ///   for a server in plaintext.
+    public func replaceTLS(_ configuration: ServerTLS) throws(RPCError) {
+        guard let tls else {
+            throw RPCError(code: .failedPrecondition, message: "the server at \(address) serves plaintext")
+        }
+        try tls.replace(describedAs: "the TLS of the server at \(address)") { () throws(TLSError) in
+            try TLSContext(configuration)
+        }
     }
 
     /// Listens and serves until the server has stopped: by ``beginGracefulShutdown()``, a graceful shutdown of the

@@ -16,7 +16,7 @@ package import Synchronization
 /// alive until it is stopped.
 @safe
 package final class EventLoop: @unchecked Sendable {
-    // SAFETY: `state`, `readScratchStorage` and `writeScratchStorage` are owned by the loop and freed in deinit. Only
+    // SAFETY: `state` and the scratch storages are owned by the loop and freed in deinit. Only
     // the loop's thread follows them, in between; it holds a reference to the loop. The same goes for the extensions.
 
     package struct Configuration: Sendable {
@@ -54,6 +54,7 @@ package final class EventLoop: @unchecked Sendable {
     let state: UnsafeMutablePointer<LoopState>
     private var readScratchStorage: UnsafeMutableRawBufferPointer?
     private var writeScratchStorage: UnsafeMutableRawBufferPointer?
+    private var plaintextScratchStorage: UnsafeMutableRawBufferPointer?
 
     private static let readScratchBytes = 64 * 1024
     private static let writeScratchBytes = 256 * 1024
@@ -117,6 +118,7 @@ package final class EventLoop: @unchecked Sendable {
         unsafe state.deallocate()
         unsafe readScratchStorage?.deallocate()
         unsafe writeScratchStorage?.deallocate()
+        unsafe plaintextScratchStorage?.deallocate()
     }
 
     // MARK: Which thread
@@ -232,6 +234,15 @@ package final class EventLoop: @unchecked Sendable {
         if let storage = unsafe writeScratchStorage { return unsafe storage }
         let storage = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.writeScratchBytes, alignment: 64)
         unsafe writeScratchStorage = storage
+        return unsafe storage
+    }
+
+    /// 64 KiB to decrypt into what is in `readScratch`, under the same terms. Only a loop that has TLS to do has it.
+    package var plaintextScratch: UnsafeMutableRawBufferPointer {
+        assertCurrent()
+        if let storage = unsafe plaintextScratchStorage { return unsafe storage }
+        let storage = UnsafeMutableRawBufferPointer.allocate(byteCount: Self.readScratchBytes, alignment: 64)
+        unsafe plaintextScratchStorage = storage
         return unsafe storage
     }
 

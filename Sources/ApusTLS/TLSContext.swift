@@ -111,24 +111,33 @@ package final class TLSContext: @unchecked Sendable {
 
 /// The context that is current, and how to load the next. Thread-safe.
 package final class TLSContextSource: Sendable {
-    private let load: @Sendable () throws(TLSError) -> TLSContext
-    private let context: Lock<TLSContext>
+    private struct State: Sendable {
+        var load: @Sendable () throws(TLSError) -> TLSContext
+        var context: TLSContext
+    }
+
+    private let state: Lock<State>
 
     /// Loads the first context.
     ///
     /// - Parameter load: loads one, for instance from the same files; called here and by ``reload()``.
     package init(_ load: @escaping @Sendable () throws(TLSError) -> TLSContext) throws(TLSError) {
-        self.load = load
-        context = Lock(try load())
+        state = Lock(State(load: load, context: try load()))
     }
 
     /// What a new connection uses.
-    package var current: TLSContext { context.withLock { $0 } }
+    package var current: TLSContext { state.withLock { $0.context } }
 
     /// Loads again. Connections that exist keep what they have; if loading fails, so do new ones. Reads files, so that
     /// it is not for a loop.
-    package func reload() throws(TLSError) { replace(with: try load()) }
+    package func reload() throws(TLSError) {
+        let next = try state.withLock { $0.load }()
+        state.withLock { $0.context = next }
+    }
 
-    /// Gives new connections another context.
-    package func replace(with next: TLSContext) { context.withLock { $0 = next } }
+    /// Loads another context, now and from here on; if that fails, all stays as it was.
+    package func replaceLoader(_ load: @escaping @Sendable () throws(TLSError) -> TLSContext) throws(TLSError) {
+        let next = try load()
+        state.withLock { $0 = State(load: load, context: next) }
+    }
 }

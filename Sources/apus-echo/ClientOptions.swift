@@ -9,6 +9,8 @@ struct ClientOptions: ParsableArguments {
     )
     var target = "127.0.0.1:50051"
 
+    @OptionGroup var security: ClientSecurityOptions
+
     @Option(help: "How long the call may take: a number and ms, s, m or h, such as 500ms.")
     var timeout: TimeoutArgument?
 
@@ -33,7 +35,7 @@ struct ClientOptions: ParsableArguments {
         }
         var logger = Logger(label: "apus-echo") { StreamLogHandler.standardError(label: $0) }
         logger.logLevel = level
-        return try Channel(target, logger: logger)
+        return try Channel(target, security: security.makeSecurity(), logger: logger)
     }
 
     var callOptions: CallOptions {

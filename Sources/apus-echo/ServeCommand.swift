@@ -14,6 +14,8 @@ struct ServeCommand: AsyncParsableCommand {
     @Option(help: "HOST:PORT (port 0 for any), [IPV6]:PORT, unix:PATH or unix-abstract:NAME.")
     var listen = "127.0.0.1:50051"
 
+    @OptionGroup var security: ServerSecurityOptions
+
     @Option(help: "Event loop threads; one for each core when not given.")
     var threads: Int?
 
@@ -32,7 +34,15 @@ struct ServeCommand: AsyncParsableCommand {
     private func serve(_ logger: Logger) async throws {
         let address = try ListenAddress(listen)
         let eventLoops = try threads.map { threads in try EventLoopGroup(threads: threads, logger: logger) } ?? .shared
-        let server = try Server(address, services: [EchoHandler()], eventLoops: eventLoops, logger: logger)
+        let server = try Server(
+            address,
+            services: [EchoHandler()],
+            security: try security.makeSecurity(),
+            eventLoops: eventLoops,
+            logger: logger
+        )
+        let reloading = security.reloadOnHangUp(server, logger)
+        defer { reloading?.cancel() }
         let group = ServiceGroup(
             services: [server],
             gracefulShutdownSignals: [.sigterm, .sigint],

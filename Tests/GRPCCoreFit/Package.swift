@@ -26,7 +26,14 @@ let package = Package(
     targets: [
         .target(name: "CLinux", path: "Transport/CLinux"),
         .systemLibrary(name: "CNghttp2", path: "Transport/CNghttp2", pkgConfig: "libnghttp2"),
+        .systemLibrary(name: "COpenSSL", path: "Transport/COpenSSL", pkgConfig: "openssl"),
         .target(name: "ApusBase", dependencies: ["CLinux"], path: "Transport/ApusBase", swiftSettings: settings),
+        .target(
+            name: "ApusTLS",
+            dependencies: ["ApusBase", "COpenSSL"],
+            path: "Transport/ApusTLS",
+            swiftSettings: settings
+        ),
         .target(
             name: "ApusEventLoop",
             dependencies: ["ApusBase", "CLinux", logging],
@@ -35,7 +42,7 @@ let package = Package(
         ),
         .target(
             name: "ApusTransport",
-            dependencies: ["ApusBase", "ApusEventLoop", "CNghttp2", "CLinux", logging],
+            dependencies: ["ApusBase", "ApusEventLoop", "ApusTLS", "CNghttp2", "CLinux", logging],
             path: "Transport/ApusTransport",
             swiftSettings: settings
         ),

@@ -4,7 +4,7 @@ private let importTable: [String: Set<String>] = [
     "ApusEventLoop": ["ApusBase", "CLinux", "Glibc", "Logging"],
     "ApusTLS": ["ApusBase", "COpenSSL", "Logging"],
     "ApusTransport": ["ApusBase", "ApusEventLoop", "ApusTLS", "CLinux", "CNghttp2", "Glibc", "Logging"],
-    "Apus": ["ApusBase", "ApusEventLoop", "ApusTransport", "Logging", "ServiceLifecycle"],
+    "Apus": ["ApusBase", "ApusEventLoop", "ApusTLS", "ApusTransport", "Logging", "ServiceLifecycle"],
     "ApusProtobuf": ["Apus", "Foundation", "SwiftProtobuf"],
     "ApusServices": ["Apus", "ApusProtobuf", "Foundation", "SwiftProtobuf"],
     "ApusGRPCTransport": ["ApusBase", "ApusTransport", "Foundation", "GRPCCore", "Logging"],
@@ -17,7 +17,8 @@ private let importTable: [String: Set<String>] = [
 
 /// An executable sees what a user of the package sees, and may parse arguments and be run as a service.
 private let importsOfExecutables: Set = [
-    "Apus", "ApusProtobuf", "ApusServices", "ApusSubscriptions", "ArgumentParser", "ConcurrentMap", "EchoV1",
+    "Apus", "ApusProtobuf", "ApusServices", "ApusSubscriptions", "ArgumentParser", "ConcurrentMap", "Dispatch",
+    "EchoV1",
     "Foundation", "Glibc", "Logging", "ServiceLifecycle", "SwiftProtobuf",
 ]
 

@@ -1,5 +1,6 @@
 internal import ApusBase
 package import ApusEventLoop
+package import ApusTLS
 package import Logging
 internal import Synchronization
 
@@ -21,6 +22,8 @@ package final class ClientChannel: @unchecked Sendable {
     package let limits: ClientLimits
     package let logger: Logger
     let authority: String
+    /// `nil` for plaintext.
+    let tls: TLSContextSource?
 
     /// Calls that other threads began, or have news for.
     private struct Inbox {
@@ -71,12 +74,14 @@ package final class ClientChannel: @unchecked Sendable {
         limits: ClientLimits,
         loop: EventLoop,
         owner: (any AnyObject & Sendable)? = nil,
+        tls: TLSContextSource? = nil,
         logger: Logger
     ) {
         self.target = target
         self.limits = limits
         self.loop = loop
         self.logger = logger
+        self.tls = tls
         self.authority = limits.authority ?? target.authority
         self.state = Confined(State(owner: owner, backoff: limits.backoff))
     }
@@ -89,6 +94,8 @@ package final class ClientChannel: @unchecked Sendable {
     }
 
     // MARK: From any thread
+
+    package var tlsSource: TLSContextSource? { tls }
 
     package var connectivity: ConnectivityState {
         ConnectivityState(rawValue: connectivityValue.load(ordering: .acquiring)) ?? .idle
@@ -229,7 +236,7 @@ extension ClientChannel {
     private func makeTemplate(_ method: MethodDescriptor) -> (template: RequestTemplate, isKept: Bool) {
         let template = RequestTemplate(
             path: method.path,
-            scheme: "http",
+            scheme: tls == nil ? "http" : "https",
             authority: authority,
             userAgent: limits.userAgent
         )

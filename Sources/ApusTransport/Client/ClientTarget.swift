@@ -14,6 +14,28 @@ package struct ClientTarget: Hashable, Sendable {
     /// As the user wrote it.
     package let text: String
 
+    /// The host that a certificate has to be for: a name or an address; of a unix socket, `localhost`.
+    var host: String {
+        switch destination {
+        case .host(let host, _): return host
+        case .addresses(let addresses):
+            switch addresses.first {
+            case .ipv4(let host, _), .ipv6(let host, _): return host
+            default: return "localhost"
+            }
+        }
+    }
+
+    /// Whether no byte for it leaves the machine: a unix socket, a loopback address, or `localhost` (RFC 6761 §6.3).
+    package var isLocal: Bool {
+        switch destination {
+        case .host(let host, let port):
+            if host.lowercased() == "localhost" { return true }
+            return NameResolver.numericAddress(host: host, port: port)?.isLoopback ?? false
+        case .addresses(let addresses): return addresses.allSatisfy(\.isLoopback)
+        }
+    }
+
     /// Reads `HOST:PORT`, `dns:HOST:PORT`, `dns:///HOST:PORT`, `ipv4:A.B.C.D:PORT`, `ipv6:[ADDRESS]:PORT` (of these
     /// two a list, separated by commas), `unix:PATH`, `unix:///PATH` or `unix-abstract:NAME`.
     ///
@@ -90,4 +112,13 @@ package struct ClientTarget: Hashable, Sendable {
 
 extension SocketAddress {
     var isIPv6: Bool { if case .ipv6 = self { true } else { false } }
+
+    /// Whether it is reached without a network.
+    var isLoopback: Bool {
+        switch self {
+        case .ipv4(let host, _): host.hasPrefix("127.")
+        case .ipv6(let host, _): host == "::1" || host.hasPrefix("::ffff:127.")
+        case .unix, .unixAbstract, .unnamed: true
+        }
+    }
 }

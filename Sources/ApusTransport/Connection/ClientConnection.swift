@@ -1,5 +1,6 @@
 internal import ApusBase
 internal import ApusEventLoop
+internal import ApusTLS
 internal import Logging
 
 /// A connection that a channel made. It is of use once the server's SETTINGS have come; until then a server that says
@@ -21,7 +22,14 @@ final class ClientConnection: HTTP2Connection {
         self.address = address
         self.channel = channel
         self.session = try ClientSession(channel: channel, address: address)
-        super.init(descriptor: descriptor, loop: channel.loop, framer: session)
+        let tls = try channel.tls.map { source throws(RPCError) in
+            do throws(TLSError) {
+                return try TLSSession(client: source.current, host: channel.target.host)
+            } catch {
+                throw RPCError(code: .unavailable, message: "TLS: \(error)", cause: error)
+            }
+        }
+        super.init(descriptor: descriptor, loop: channel.loop, framer: session, tls: tls)
     }
 
     /// Sends the preface; the client speaks first (RFC 9113 §3.4).
@@ -29,8 +37,10 @@ final class ClientConnection: HTTP2Connection {
         loop.connectionAdded()
         try open()
         session.carrier = self
-        scheduleFlush()
+        if tls == nil { scheduleFlush() } else { startHandshake() }
     }
+
+    override func secured(_ info: TLSConnectionInfo?) { scheduleFlush() }
 
     /// The channel closes: the server is told that the calls are cancelled and that nothing follows.
     func shutDown() {
@@ -76,6 +86,9 @@ final class ClientConnection: HTTP2Connection {
 
     override func closed(cause: String, wasOpen: Bool) {
         loop.connectionRemoved()
+        // A server of TLS hangs up on a client that begins with something else, mostly without a word.
+        let isMute = !isEstablished && !hasReceived && tls == nil
+        let cause = isMute ? "\(cause) before it said anything; does it expect TLS?" : cause
         let metadata: Logger.Metadata = [
             "peer": "\(address)", "calls": "\(openCallsAtEnd)", "cause": "\(cause)",
         ]

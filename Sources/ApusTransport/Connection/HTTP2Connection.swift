@@ -1,11 +1,14 @@
 internal import ApusBase
 internal import ApusEventLoop
+internal import ApusTLS
 
 /// A socket and the session that it carries: reads what comes, writes what the session has, once for each turn of the
 /// loop. What is a server's and what is a client's is in the subclasses.
 ///
 ///     open ──the session is finished──▶ lingering ──peer closes | time-out──▶ closed
 ///       └──────── the peer is lost, or its bytes make no sense ───────────────▲
+///
+/// With TLS the same bytes go through a ``TLSSession`` on their way (`HTTP2Connection+TLS.swift`).
 ///
 /// Confined to its loop, which holds it as long as the socket is registered.
 class HTTP2Connection {
@@ -19,9 +22,9 @@ class HTTP2Connection {
     }
 
     /// Output produced by one call of the session.
-    private static let outputChunkBytes = 128 * 1024
+    static let outputChunkBytes = 128 * 1024
     /// Output written in one turn before the loop's other connections get theirs.
-    private static let outputPerTurnBytesMax = 1024 * 1024
+    static let outputPerTurnBytesMax = 1024 * 1024
     /// Reads in one turn before the loop's other connections get theirs.
     private static let readsPerTurnMax = 4
     /// Frames other than DATA that may wait behind a peer that does not read, before we stop reading in turn.
@@ -30,7 +33,13 @@ class HTTP2Connection {
 
     let loop: EventLoop
     let descriptor: CInt
-    private let framer: HTTP2Session
+    let framer: HTTP2Session
+    /// `nil` in plaintext.
+    let tls: TLSSession?
+    /// Whether HTTP/2 may flow: there is no TLS, or its handshake has ended and the peer is accepted.
+    var isSecured: Bool
+    /// A decision about the peer is awaited: nothing is read until then.
+    var isVerifying = false
     private var registration: EventLoop.Registration?
     private var interest: EventLoop.Interest = .read
     private(set) var phase = Phase.open
@@ -41,10 +50,12 @@ class HTTP2Connection {
     private var lingerTimer = EventLoop.TimerID.none
 
     /// Takes over a connected, non-blocking socket; on its loop.
-    init(descriptor: CInt, loop: EventLoop, framer: HTTP2Session) {
+    init(descriptor: CInt, loop: EventLoop, framer: HTTP2Session, tls: TLSSession?) {
         self.descriptor = descriptor
         self.loop = loop
         self.framer = framer
+        self.tls = tls
+        self.isSecured = tls == nil
     }
 
     /// Watches the socket from here on.
@@ -54,8 +65,12 @@ class HTTP2Connection {
 
     // MARK: What a subclass does
 
-    /// Bytes of the peer, while the connection is open.
+    /// Bytes of the peer, while the connection is open; with TLS, what was in it.
     func receive(_ bytes: UnsafeRawBufferPointer) {}
+    /// The TLS handshake has ended, and the peer is accepted.
+    func secured(_ info: TLSConnectionInfo?) {}
+    /// TLS cannot go on; the connection is closed next.
+    func securityFailed(_ error: TLSError) {}
     /// The session is asked for output next.
     func prepareOutput() {}
     /// The session has given all it had; `true` to ask it again.
@@ -72,6 +87,7 @@ class HTTP2Connection {
     /// Everything is sent: close our direction and wait for the peer to close its own.
     final func linger(cause: String) {
         guard phase == .open else { return }
+        sayGoodbye()
         phase = .lingering
         tearDown(cause: cause)
         do {
@@ -86,6 +102,7 @@ class HTTP2Connection {
     final func close(_ cause: String) {
         guard phase != .closed else { return }
         let wasOpen = phase == .open
+        if wasOpen { sayGoodbye() }
         phase = .closed
         loop.cancel(lingerTimer)
         if let registration { loop.deregister(registration) }
@@ -119,8 +136,11 @@ extension HTTP2Connection: DescriptorHandler {
             switch unsafe SystemCalls.read(descriptor, into: buffer) {
             case .bytes(0): return close("the peer closed it")
             case .bytes(let count):
-                if phase == .open { unsafe receive(UnsafeRawBufferPointer(rebasing: buffer[..<count])) }
-                guard phase != .closed, count == buffer.count else { return }
+                let bytes = unsafe UnsafeRawBufferPointer(rebasing: buffer[..<count])
+                if phase == .open {
+                    if tls == nil { unsafe receive(bytes) } else { unsafe receiveSecured(bytes) }
+                }
+                guard phase != .closed, count == buffer.count, !isVerifying else { return }
             case .wouldBlock: return
             case .failed(let error): return close("\(error)")
             }
@@ -145,6 +165,7 @@ extension HTTP2Connection: TurnEndHandler {
     /// Writes what there is, as far as the socket takes it.
     final func flush() {
         guard phase == .open, writeUnsent() else { return }
+        if tls != nil { return flushSecured() }
         var written = 0
         while written < Self.outputPerTurnBytesMax {
             prepareOutput()
@@ -162,7 +183,7 @@ extension HTTP2Connection: TurnEndHandler {
     }
 
     /// Writes what was left over; `false` when some still is.
-    private func writeUnsent() -> Bool {
+    func writeUnsent() -> Bool {
         if unsent.isEmpty { return true }
         // SAFETY: the bytes are the array's, which is not changed during the call.
         let result = unsafe unsent.withUnsafeBytes { bytes in
@@ -181,13 +202,17 @@ extension HTTP2Connection: TurnEndHandler {
         }
         unsent = []
         unsentStart = 0
-        setInterest(.read)
+        setInterest(isVerifying ? [] : .read)
         return true
     }
 
     /// Writes a chunk; what the socket does not take is kept. `false` when that was all for now.
-    private func write(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    func write(_ bytes: UnsafeRawBufferPointer) -> Bool {
         // SAFETY: `bytes` is the caller's for the length of this call, and the rest is copied.
+        if !unsent.isEmpty {
+            unsafe unsent.append(contentsOf: bytes)
+            return false
+        }
         let taken: Int
         switch unsafe SystemCalls.send(descriptor, bytes) {
         case .bytes(let count): taken = count
@@ -203,6 +228,8 @@ extension HTTP2Connection: TurnEndHandler {
         return false
     }
 
+    final var isUnsentEmpty: Bool { unsent.isEmpty }
+
     /// Writes bytes that are none of the session's, as far as they go: a last word to a peer that speaks otherwise.
     final func writePlainly(_ bytes: [UInt8]) {
         // SAFETY: the bytes are the array's, which is not changed during the call.
@@ -215,7 +242,7 @@ extension HTTP2Connection: TurnEndHandler {
         setInterest(mayRead ? [.read, .write] : .write)
     }
 
-    private func setInterest(_ wanted: EventLoop.Interest) {
+    func setInterest(_ wanted: EventLoop.Interest) {
         guard wanted != interest, let registration else { return }
         interest = wanted
         loop.update(registration, interest: wanted)

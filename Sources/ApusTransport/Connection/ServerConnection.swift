@@ -1,5 +1,6 @@
 internal import ApusBase
 internal import ApusEventLoop
+internal import ApusTLS
 internal import Logging
 
 /// A connection that a server accepted: the handshake's time limit, the orderly shutdown, what to tell a peer that
@@ -34,7 +35,14 @@ final class ServerConnection: HTTP2Connection {
         self.shard = shard
         self.session = try ServerSession(shard: shard, peer: peer)
         self.onClose = onClose
-        super.init(descriptor: descriptor, loop: shard.loop, framer: session)
+        let tls = try shard.tls.map { source throws(RPCError) in
+            do throws(TLSError) {
+                return try TLSSession(server: source.current)
+            } catch {
+                throw RPCError(code: .internal, message: "\(error)", cause: error)
+            }
+        }
+        super.init(descriptor: descriptor, loop: shard.loop, framer: session, tls: tls)
     }
 
     func start() throws(SystemError) {
@@ -109,6 +117,14 @@ final class ServerConnection: HTTP2Connection {
         )
     }
 
+    // MARK: TLS
+
+    override func secured(_ info: TLSConnectionInfo?) { peer.secured(info) }
+
+    override func securityFailed(_ error: TLSError) {
+        shard.logger.info("TLS with a peer failed", metadata: ["peer": "\(peer.address)", "cause": "\(error)"])
+    }
+
     // MARK: Bytes
 
     override func receive(_ bytes: UnsafeRawBufferPointer) {
@@ -125,7 +141,7 @@ final class ServerConnection: HTTP2Connection {
         // SAFETY: as for `receive`.
         let foreign = isEstablished ? nil : unsafe ForeignProtocol(firstBytes: bytes)
         logBrokenProtocol(foreign?.description ?? reason)
-        if let answer = foreign?.answer {
+        if let answer = foreign?.answer, tls == nil {
             writePlainly(answer)
         } else if foreign == nil {
             flush()

@@ -1,4 +1,5 @@
 public import ApusBase
+public import ApusTLS
 
 /// What a handler knows of the call it handles, beside its messages, and what it may add to the answer.
 ///
@@ -26,6 +27,9 @@ public struct CallContext: Sendable {
 
     /// The process at the other end of a unix socket: who called, as the kernel vouches for it. `nil` on TCP.
     public var peerCredentials: UnixCredentials? { call.peer.credentials }
+
+    /// What TLS agreed on with the client, and who it is by its certificate, if it showed one; `nil` in plaintext.
+    public var tls: TLSConnectionInfo? { call.peer.tls }
 
     /// How long the client still waits, down to zero; `nil` when it set no deadline.
     public var timeRemaining: Duration? { call.timeRemaining }

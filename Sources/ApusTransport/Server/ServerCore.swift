@@ -1,5 +1,6 @@
 package import ApusBase
 package import ApusEventLoop
+package import ApusTLS
 package import Logging
 internal import Synchronization
 
@@ -30,6 +31,7 @@ package final class ServerCore: Sendable {
         fallback: Fallback? = nil,
         limits: ServerLimits,
         loops: [EventLoop],
+        tls: TLSContextSource? = nil,
         logger: Logger
     ) {
         let router = Router(methods, fallback: fallback)
@@ -42,7 +44,8 @@ package final class ServerCore: Sendable {
                 router: router,
                 limits: limits,
                 logger: logger,
-                runningHandlersInServer: runningHandlers
+                runningHandlersInServer: runningHandlers,
+                tls: tls
             )
         }
         for (index, shard) in shards.enumerated() {

@@ -1,4 +1,5 @@
 package import ApusEventLoop
+package import ApusTLS
 package import Logging
 internal import ApusBase
 internal import Synchronization
@@ -11,6 +12,8 @@ package final class ServerShard: @unchecked Sendable {
     package let router: Router
     package let limits: ServerLimits
     package let logger: Logger
+    /// `nil` to serve plaintext.
+    let tls: TLSContextSource?
     /// Handlers running in the whole server; counted only when that is limited.
     let runningHandlersInServer: SharedCount?
 
@@ -42,13 +45,15 @@ package final class ServerShard: @unchecked Sendable {
         router: Router,
         limits: ServerLimits,
         logger: Logger,
-        runningHandlersInServer: SharedCount?
+        runningHandlersInServer: SharedCount?,
+        tls: TLSContextSource? = nil
     ) {
         self.loop = loop
         self.router = router
         self.limits = limits
         self.logger = logger
         self.runningHandlersInServer = runningHandlersInServer
+        self.tls = tls
     }
 
     deinit {

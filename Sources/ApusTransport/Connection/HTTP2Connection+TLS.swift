@@ -1,0 +1,154 @@
+internal import ApusBase
+internal import ApusEventLoop
+internal import ApusTLS
+
+// The connection's bytes inside TLS: what is read is decrypted from one of the loop's buffers into another, what is
+// sent is encrypted from one half of a buffer into the other.
+
+extension HTTP2Connection {
+    /// What one round of output takes of the session: with the overhead of its records it fits behind itself in the
+    /// loop's buffer.
+    private static let plaintextChunkBytes = 96 * 1024
+
+    /// A client says hello; a server waits.
+    final func startHandshake() {
+        guard let tls else { return }
+        follow(tls.startHandshake())
+    }
+
+    /// Bytes of the peer as they came.
+    final func receiveSecured(_ bytes: UnsafeRawBufferPointer) {
+        // SAFETY: both buffers are the loop's, and are used up before anything else runs on the loop.
+        guard let tls else { return }
+        follow(unsafe tls.receive(bytes, plaintext: loop.plaintextScratch) { unsafe deliver($0) })
+    }
+
+    private func deliver(_ plaintext: UnsafeRawBufferPointer) {
+        // SAFETY: the bytes are the caller's for the length of this call.
+        guard phase == .open else { return }
+        noteSecured()
+        unsafe receive(plaintext)
+    }
+
+    private func noteSecured() {
+        guard !isSecured else { return }
+        isSecured = true
+        secured(tls?.info)
+    }
+
+    /// Acts on where TLS stands.
+    private func follow(_ state: TLSState) {
+        guard phase == .open, let tls else { return }
+        switch state {
+        case .handshaking: break
+        case .awaitingVerification(let peer): verify(peer)
+        case .established: noteSecured()
+        case .closed: return close("the peer closed it")
+        case .failed(let error):
+            // What explains it to the peer, an alert, is written if the socket takes it.
+            flushSecured()
+            securityFailed(error)
+            return close("TLS: \(error)")
+        }
+        if tls.hasOutput { scheduleFlush() }
+    }
+
+    /// Asks the application about the peer. HTTP/2 stands still until it has decided.
+    private func verify(_ peer: TLSPeer) {
+        guard !isVerifying, let verifier = tls?.context.verifyPeer else { return }
+        isVerifying = true
+        setInterest([])
+        let verification = PeerVerification(self)
+        Task.detached {
+            var refusal: String?
+            do {
+                try await verifier(peer)
+            } catch {
+                refusal = "\(error)"
+            }
+            verification.ended(refusal)
+        }
+    }
+
+    fileprivate func verificationEnded(_ refusal: String?) {
+        guard phase == .open, isVerifying, let tls else { return }
+        isVerifying = false
+        setInterest(.read)
+        // SAFETY: the buffer is the loop's, and is used up before anything else runs on the loop.
+        let state = unsafe tls.verificationEnded(refusal: refusal, plaintext: loop.plaintextScratch) {
+            unsafe deliver($0)
+        }
+        follow(state)
+    }
+
+    // MARK: Output
+
+    /// Writes what TLS itself has to say, and once it is established what the session has.
+    final func flushSecured() {
+        guard let tls else { return }
+        // SAFETY: there are no bytes at no address.
+        guard isSecured else {
+            _ = unsafe writeEncrypted(UnsafeRawBufferPointer(start: nil, count: 0), tls)
+            return
+        }
+        var written = 0
+        while written < Self.outputPerTurnBytesMax {
+            prepareOutput()
+            // SAFETY: the scratch buffer is the loop's and is used up before anything else runs on the loop.
+            let buffer = unsafe UnsafeMutableRawBufferPointer(rebasing: loop.writeScratch[..<Self.plaintextChunkBytes])
+            guard let count = unsafe framer.produce(into: buffer) else {
+                return close("the HTTP/2 session failed: \(framer.lastDiagnosis)")
+            }
+            if unsafe !writeEncrypted(UnsafeRawBufferPointer(rebasing: buffer[..<count]), tls) { return }
+            written += count
+            if buffer.count - count >= HTTP2Session.frameBytesMax, !outputRanDry() { break }
+        }
+        if written >= Self.outputPerTurnBytesMax { scheduleFlush() }
+        if framer.isFinished { sessionFinished() }
+    }
+
+    /// Encrypts and writes; what the socket does not take is kept, encrypted. `false` when that was all for now.
+    private func writeEncrypted(_ plaintext: UnsafeRawBufferPointer, _ tls: TLSSession) -> Bool {
+        // SAFETY: the second part of the scratch buffer is free while the first holds the plaintext.
+        let output = unsafe UnsafeMutableRawBufferPointer(rebasing: loop.writeScratch[Self.plaintextChunkBytes...])
+        var consumed = 0
+        var mayWriteMore = true
+        repeat {
+            let rest = unsafe UnsafeRawBufferPointer(rebasing: plaintext[consumed...])
+            let step = unsafe tls.encrypt(rest, into: output)
+            if step.consumed == 0, step.written == 0 { break }
+            consumed += step.consumed
+            mayWriteMore = unsafe write(UnsafeRawBufferPointer(rebasing: output[..<step.written]))
+            if phase != .open { return false }
+        } while consumed < plaintext.count || tls.hasOutput
+        return mayWriteMore
+    }
+
+    /// The peer is told that nothing follows (close_notify), if the socket takes it.
+    final func sayGoodbye() {
+        guard phase == .open, let tls else { return }
+        tls.close()
+        guard tls.hasOutput else { return }
+        // SAFETY: the scratch buffer is the loop's and is used up before anything else runs on the loop.
+        let step = unsafe tls.encrypt(UnsafeRawBufferPointer(start: nil, count: 0), into: loop.writeScratch)
+        let bytes = unsafe [UInt8](UnsafeRawBufferPointer(rebasing: loop.writeScratch[..<step.written]))
+        if isUnsentEmpty { writePlainly(bytes) }
+    }
+}
+
+/// A connection whose peer the application is asked about.
+///
+/// Sendable, because the connection is touched on its loop alone.
+private final class PeerVerification: @unchecked Sendable {
+    private let connection: HTTP2Connection
+    private let loop: EventLoop
+
+    init(_ connection: HTTP2Connection) {
+        self.connection = connection
+        loop = connection.loop
+    }
+
+    func ended(_ refusal: String?) {
+        loop.execute { self.connection.verificationEnded(refusal) }
+    }
+}
