@@ -126,7 +126,14 @@ public final class Server: Service, Sendable {
         if let refusal { throw refusal }
         do throws(RPCError) {
             let local = try await bind()
-            logger.info("listening", metadata: ["address": "\(local)"])
+            let security = tls == nil ? "plaintext" : "TLS"
+            logger.info("listening", metadata: ["address": "\(local)", "security": "\(security)"])
+            if tls == nil, !local.isLoopback {
+                logger.notice(
+                    "serving plaintext beyond this machine: whoever is on the way can read and change everything",
+                    metadata: ["address": "\(local)"]
+                )
+            }
             settle(.listening(local))
             return local
         } catch {

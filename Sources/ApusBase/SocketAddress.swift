@@ -24,3 +24,16 @@ extension SocketAddress: CustomStringConvertible {
         }
     }
 }
+
+extension SocketAddress {
+    package var isIPv6: Bool { if case .ipv6 = self { true } else { false } }
+
+    /// Whether it is reached without a network.
+    package var isLoopback: Bool {
+        switch self {
+        case .ipv4(let host, _): host.hasPrefix("127.")
+        case .ipv6(let host, _): host == "::1" || host.hasPrefix("::ffff:127.")
+        case .unix, .unixAbstract, .unnamed: true
+        }
+    }
+}

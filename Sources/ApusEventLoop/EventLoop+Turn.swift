@@ -23,6 +23,7 @@ extension EventLoop {
         if mayWait { inbox.wakeUp() }
 
         unsafe state.pointee.now = clock.now()
+        unsafe state.pointee.costlyUnits = 0
         startUnit()
         deliverEvents(eventCount)
         fireTimers()

@@ -28,6 +28,9 @@ package final class EventLoop: @unchecked Sendable {
         package var queuedWorkPerTurnMax = 4096
         /// How many more it runs of those that these have queued.
         package var furtherWorkPerTurnMax = 256
+        /// How many units of work that take long by nature (a TLS handshake's public-key cryptography) one turn does,
+        /// so that they do not add up at the expense of everything else.
+        package var costlyUnitsPerTurnMax = 2
         /// How many timers one turn fires.
         package var timersPerTurnMax = 4096
 
@@ -209,6 +212,16 @@ package final class EventLoop: @unchecked Sendable {
         assertCurrent()
         let removed = unsafe state.pointee.residents.removeValue(forKey: ObjectIdentifier(resident))
         _ = removed
+    }
+
+    /// Whether this turn may do one more costly unit of work; who is refused comes again in the next, as a descriptor
+    /// that stays readable does by itself. The loop's own thread.
+    package func mayDoCostlyUnit() -> Bool {
+        // SAFETY: as above.
+        assertCurrent()
+        guard unsafe state.pointee.costlyUnits < configuration.costlyUnitsPerTurnMax else { return false }
+        unsafe state.pointee.costlyUnits += 1
+        return true
     }
 
     // MARK: Load

@@ -11,6 +11,8 @@ struct LoopState: ~Copyable {
     var currentJob: UInt = 0
     /// When the present unit began, by the coarse clock, in nanoseconds.
     var unitStart: Int64 = 0
+    /// Costly units that this turn has let through.
+    var costlyUnits = 0
     /// Whether work is refused, since the thread is about to end.
     var isClosed = false
     var work = WorkRing()

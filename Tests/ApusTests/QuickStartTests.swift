@@ -47,6 +47,13 @@ private func quickStart() async throws {
     try await server.run()
 }
 
+private func makeSecuredServer() throws {
+    var tls = ServerTLS(credentials: [.pem(chainFile: "server.pem", keyFile: "server.key")])
+    tls.clientCertificates = .required(.file("clients-ca.pem"))  // mutual TLS; context.tls?.peer says who calls
+    let secured = try Server(.tcp(host: "0.0.0.0", port: 443), services: [Echo()], security: .tls(tls))
+    try secured.reloadTLS()  // reads all files anew; connections that exist go on
+}
+
 private func makeChannel() throws -> Channel {
     let channel = try Channel("dns:///localhost:50051")  // connects when first used; there is no task to keep alive
     return channel
@@ -92,6 +99,7 @@ private func callServerBlocking(over channel: Channel) throws {
         let server = try Server(.tcp(host: "127.0.0.1", port: 0), services: [Echo()])
         let address = try await server.listen()
         #expect(throws: Never.self) { try makeChannel() }
+        #expect(throws: RPCError.self) { try makeSecuredServer() }
         let channel = try Channel("\(address)")
         defer { channel.close() }
         try await callServer(over: channel)
@@ -109,7 +117,7 @@ private func callServerBlocking(over channel: Channel) throws {
             .deletingLastPathComponent()
         let readme = try String(contentsOf: root.appending(path: "README.md"), encoding: .utf8)
         let blocks = readme.components(separatedBy: "```").filter { $0.hasPrefix("swift\n") }
-        #expect(blocks.count == 3)
+        #expect(blocks.count == 4)
         let block = blocks.map { $0.dropFirst("swift\n".count) }.joined(separator: "\n")
         let here = try String(contentsOf: URL(filePath: #filePath), encoding: .utf8)
         let compiled = Set(lines(here.replacing("private struct Echo", with: "struct Echo")))

@@ -109,16 +109,3 @@ package struct ClientTarget: Hashable, Sendable {
         RPCError(code: .invalidArgument, message: "\"\(text)\" is not a target: \(why)")
     }
 }
-
-extension SocketAddress {
-    var isIPv6: Bool { if case .ipv6 = self { true } else { false } }
-
-    /// Whether it is reached without a network.
-    var isLoopback: Bool {
-        switch self {
-        case .ipv4(let host, _): host.hasPrefix("127.")
-        case .ipv6(let host, _): host == "::1" || host.hasPrefix("::ffff:127.")
-        case .unix, .unixAbstract, .unnamed: true
-        }
-    }
-}

@@ -130,6 +130,9 @@ extension HTTP2Connection: DescriptorHandler {
     }
 
     private func read() {
+        // A handshake's cryptography takes a good part of a millisecond: many at once would keep the loop's other
+        // connections waiting.
+        if !isSecured, !loop.mayDoCostlyUnit() { return }
         for _ in 0..<Self.readsPerTurnMax {
             // SAFETY: the scratch buffer is the loop's and is used up before anything else runs on the loop.
             let buffer = unsafe loop.readScratch
