@@ -293,6 +293,8 @@ extension TLSSession {
         switch unsafe SSL_get_error(handle, result) {
         case SSL_ERROR_WANT_READ: break
         case SSL_ERROR_WANT_RETRY_VERIFY: state = .awaitingVerification(peerToVerify ?? TLSPeer())
+        case SSL_ERROR_ZERO_RETURN:
+            fail(TLSError(.truncated, "\(peerRole) closed TLS (close_notify) in the middle of the handshake"))
         default: fail(describe(OpenSSLErrors.take()))
         }
     }

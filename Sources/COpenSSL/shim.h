@@ -30,6 +30,8 @@ static inline void copenssl_free(void *memory) { OPENSSL_free(memory); }
 static inline void copenssl_ctx_set_options(SSL_CTX *context) {
     SSL_CTX_set_options(context, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
     SSL_CTX_clear_options(context, SSL_OP_IGNORE_UNEXPECTED_EOF);
+    // A server's order of suites counts, but for clients that prefer ChaCha20 because they have no AES in hardware.
+    SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
     // No chain is looked for at each handshake: what was given is what is shown.
     SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
 }

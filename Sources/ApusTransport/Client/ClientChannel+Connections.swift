@@ -36,6 +36,9 @@ extension ClientChannel: LoopResident {
         }
     }
 
+    /// Whether a connection is in its TLS handshake.
+    var isSecuring: Bool { state.value.others.values.contains { !$0.isSecured } }
+
     /// The connector has waited long enough for an address to speak HTTP/2.
     func giveUpHandshake(_ cause: String) {
         for connection in state.value.others.values where !connection.isEstablished { connection.close(cause) }

@@ -73,7 +73,10 @@ final class Connector: TimerHandler, @unchecked Sendable {
     /// What it waits for, for an error message.
     var description: String {
         if isLookingUp { return "the addresses of \(channel.target.text) to be looked up" }
-        if let handshaking { return "\(handshaking) to send its HTTP/2 SETTINGS" }
+        if let handshaking {
+            return channel.isSecuring
+                ? "\(handshaking) to go on with the TLS handshake" : "\(handshaking) to send its HTTP/2 SETTINGS"
+        }
         let pending = attempts.map { "\($0.address)" }.joined(separator: ", ")
         return "a connection to \(pending.isEmpty ? channel.target.text : pending)"
     }

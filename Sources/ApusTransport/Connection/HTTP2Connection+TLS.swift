@@ -23,6 +23,12 @@ extension HTTP2Connection {
         follow(unsafe tls.receive(bytes, plaintext: loop.plaintextScratch) { unsafe deliver($0) })
     }
 
+    /// The peer's direction is closed; without TLS's own goodbye something may be missing.
+    final func inputEnded() {
+        if phase == .open, let tls { follow(tls.endOfInput()) }
+        close("the peer closed it")
+    }
+
     private func deliver(_ plaintext: UnsafeRawBufferPointer) {
         // SAFETY: the bytes are the caller's for the length of this call.
         guard phase == .open else { return }

@@ -137,7 +137,7 @@ extension HTTP2Connection: DescriptorHandler {
             // SAFETY: the scratch buffer is the loop's and is used up before anything else runs on the loop.
             let buffer = unsafe loop.readScratch
             switch unsafe SystemCalls.read(descriptor, into: buffer) {
-            case .bytes(0): return close("the peer closed it")
+            case .bytes(0): return inputEnded()
             case .bytes(let count):
                 let bytes = unsafe UnsafeRawBufferPointer(rebasing: buffer[..<count])
                 if phase == .open {
@@ -145,7 +145,7 @@ extension HTTP2Connection: DescriptorHandler {
                 }
                 guard phase != .closed, count == buffer.count, !isVerifying else { return }
             case .wouldBlock: return
-            case .failed(let error): return close("\(error)")
+            case .failed(let error): return close(isSecured ? "\(error)" : "\(error) during the TLS handshake")
             }
         }
     }

@@ -122,7 +122,13 @@ final class ServerConnection: HTTP2Connection {
     override func secured(_ info: TLSConnectionInfo?) { peer.secured(info) }
 
     override func securityFailed(_ error: TLSError) {
-        shard.logger.info("TLS with a peer failed", metadata: ["peer": "\(peer.address)", "cause": "\(error)"])
+        // Many clients hang up without a word once they have what they want.
+        let level = error.reason == .truncated && isSecured ? Logger.Level.debug : .info
+        shard.logger.log(
+            level: level,
+            "TLS with a peer failed",
+            metadata: ["peer": "\(peer.address)", "cause": "\(error)"]
+        )
     }
 
     // MARK: Bytes
@@ -172,11 +178,12 @@ extension ServerConnection: TimerHandler {
     func timerFired(tag: UInt64) {
         switch Alarm(rawValue: tag) {
         case .handshake:
+            let what = isSecured ? "did not speak HTTP/2" : "did not finish the TLS handshake"
             shard.logger.info(
-                "a peer did not speak HTTP/2 in time",
+                "a peer \(what) in time",
                 metadata: ["peer": "\(peer.address)", "timeout": "\(shard.limits.handshakeTimeout)"]
             )
-            close("no HTTP/2 preface and SETTINGS within \(shard.limits.handshakeTimeout)")
+            close("it \(what) within \(shard.limits.handshakeTimeout)")
         case .shutdownPing: finishDraining()
         case nil: break
         }
