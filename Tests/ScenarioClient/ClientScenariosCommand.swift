@@ -74,6 +74,7 @@ struct ChannelOptions: ParsableArguments {
     @Option var userAgent: String?
     @Option(help: "Event loop threads of the channel's own; otherwise it shares those of the process.")
     var threads: Int?
+    @OptionGroup var security: SecurityOptions
 
     var configuration: ChannelConfiguration {
         var configuration = ChannelConfiguration()
@@ -92,6 +93,12 @@ struct ChannelOptions: ParsableArguments {
 
     func channel(_ logger: Logger) throws -> Channel {
         let loops = try threads.map { threads in try EventLoopGroup(threads: threads, logger: logger) } ?? .shared
-        return try Channel(target, configuration: configuration, eventLoops: loops, logger: logger)
+        return try Channel(
+            target,
+            security: security.security,
+            configuration: configuration,
+            eventLoops: loops,
+            logger: logger
+        )
     }
 }

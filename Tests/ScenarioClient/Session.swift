@@ -56,7 +56,7 @@ final class Session: Sendable {
     private func executorOfOtherLoop() throws -> any TaskExecutor {
         if let other = otherChannel.withLock({ $0 }) { return other.executor }
         let loops = try EventLoopGroup(threads: 1, logger: logger)
-        let other = try Channel(options.target, eventLoops: loops, logger: logger)
+        let other = try Channel(options.target, security: .plaintext, eventLoops: loops, logger: logger)
         otherChannel.withLock { $0 = other }
         return other.executor
     }
@@ -106,7 +106,12 @@ final class Session: Sendable {
     /// Why the one call of a new channel failed, or `nil`.
     private func useChannelOnce(_ command: Command, _ number: Int) -> String? {
         do {
-            let own = try Channel(options.target, configuration: options.configuration, logger: logger)
+            let own = try Channel(
+                options.target,
+                security: options.security.security,
+                configuration: options.configuration,
+                logger: logger
+            )
             defer { if command.drop != true { own.close() } }
             let request = command.request(number)
             let answer = try own.blockingUnary(

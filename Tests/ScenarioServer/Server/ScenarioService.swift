@@ -14,6 +14,7 @@ struct ScenarioService: RPCService {
     func register(with registry: inout MethodRegistry) {
         registerQuestions(with: &registry)
         registerMetadata(with: &registry)
+        registerSecurity(with: &registry)
         registerFailures(with: &registry)
         registerTime(with: &registry)
         registerFlow(with: &registry)

@@ -23,6 +23,7 @@ struct ScenariosCommand: AsyncParsableCommand {
     var logLevel = "debug"
 
     @OptionGroup var limits: LimitOptions
+    @OptionGroup var security: SecurityOptions
 
     func run() async throws {
         guard let level = Logger.Level(rawValue: logLevel) else {
@@ -43,6 +44,7 @@ struct ScenariosCommand: AsyncParsableCommand {
         let server = try Server(
             address,
             services: [ScenarioService(), ServiceWithoutNonsending(), AsynchronousEcho()],
+            security: security.security,
             configuration: limits.configuration,
             eventLoops: eventLoops,
             logger: logger

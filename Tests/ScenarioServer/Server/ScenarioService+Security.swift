@@ -1,0 +1,26 @@
+internal import Apus
+
+/// What the connection's TLS agreed on, and whom a handler sees at its other end.
+extension ScenarioService {
+    func registerSecurity(with registry: inout MethodRegistry) {
+        registry.unary("DescribeSecurity") { _, context in
+            guard let tls = context.tls else { return Self.text("plaintext=yes") }
+            let peer = tls.peer
+            return Self.text(
+                """
+                version=\(tls.version)
+                suite=\(tls.cipherSuite)
+                protocol=\(tls.applicationProtocol)
+                server_name=\(tls.serverName ?? "")
+                resumed=\(tls.isResumed)
+                subject=\(peer?.subject ?? "")
+                dns_names=\(peer?.dnsNames.joined(separator: ",") ?? "")
+                uris=\(peer?.uris.joined(separator: ",") ?? "")
+                spiffe_id=\(peer?.spiffeID ?? "")
+                chain=\(peer?.certificateChain.count ?? 0)
+                verified=\(peer?.isVerified ?? false)
+                """
+            )
+        }
+    }
+}

@@ -1,0 +1,41 @@
+internal import Apus
+internal import ArgumentParser
+
+/// The TLS that tests set; without a certificate the server speaks plaintext.
+struct SecurityOptions: ParsableArguments {
+    @Option(help: "A certificate, in a PEM file; with several the client's server name chooses.")
+    var tlsCert: [String] = []
+    @Option(help: "The private keys, in the order of the certificates.")
+    var tlsKey: [String] = []
+    @Option(help: "Demand a certificate of clients, of an authority in this PEM file.")
+    var tlsClientCa: String?
+    @Flag(help: "A client need not have a certificate.")
+    var tlsClientOptional = false
+    @Option(help: "Refuse, by a verification of our own, a client with this subject.")
+    var tlsRefuse: String?
+    @Option(help: "How long the verification of our own takes.")
+    var tlsVerificationMs: Int?
+
+    func validate() throws {
+        if tlsCert.count != tlsKey.count { throw ValidationError("each --tls-cert needs its --tls-key") }
+    }
+
+    var security: ServerSecurity {
+        if tlsCert.isEmpty { return .plaintext }
+        var tls = ServerTLS(credentials: zip(tlsCert, tlsKey).map { .pem(chainFile: $0, keyFile: $1) })
+        if let tlsClientCa {
+            tls.clientCertificates = tlsClientOptional ? .optional(.file(tlsClientCa)) : .required(.file(tlsClientCa))
+        }
+        if tlsRefuse != nil || tlsVerificationMs != nil {
+            tls.verifyPeer = { peer in
+                try await Task.sleep(for: .milliseconds(tlsVerificationMs ?? 0))
+                if peer.subject == tlsRefuse { throw Refusal() }
+            }
+        }
+        return .tls(tls)
+    }
+}
+
+private struct Refusal: Error, CustomStringConvertible {
+    var description: String { "it is not on the list" }
+}
