@@ -15,6 +15,7 @@ from client_fixtures import (  # noqa: F401
 from raw_connection import RawConnection
 from scenario_client import ScenarioClient
 from server_process import REPOSITORY, ServerProcess, raise_descriptor_limit
+from tls_fixtures import certificates, proxies, secure_servers, shared_tls_echo, tls_echo  # noqa: F401
 
 LOG_LINES_SHOWN = 40
 

@@ -272,7 +272,13 @@ async def serve(arguments):
     if arguments.stubs:
         service, add = echo_service(arguments.stubs)
         add(service, server)
-    port = server.add_insecure_port(arguments.listen)
+    if arguments.tls_cert:
+        roots = arguments.tls_client_ca and arguments.tls_client_ca.read_bytes()
+        pair = (arguments.tls_key.read_bytes(), arguments.tls_cert.read_bytes())
+        credentials = grpc.ssl_server_credentials([pair], roots, require_client_auth=roots is not None)
+        port = server.add_secure_port(arguments.listen, credentials)
+    else:
+        port = server.add_insecure_port(arguments.listen)
     await server.start()
     unix = arguments.listen.startswith("unix:")
     print("listening on", arguments.listen if unix else f"{arguments.listen.rsplit(':', 1)[0]}:{port}", flush=True)
@@ -288,6 +294,9 @@ def main():
     parser.add_argument("--stubs", type=pathlib.Path, help="the folder of generated stubs")
     parser.add_argument("--max-request-bytes", type=int, default=4 * 1024 * 1024)
     parser.add_argument("--grace-milliseconds", type=int, default=200)
+    parser.add_argument("--tls-cert", type=pathlib.Path)
+    parser.add_argument("--tls-key", type=pathlib.Path)
+    parser.add_argument("--tls-client-ca", type=pathlib.Path)
     asyncio.run(serve(parser.parse_args()))
 
 

@@ -10,6 +10,7 @@ import pytest
 from hyperframe.frame import SettingsFrame
 
 import idle_connections
+from h2load import h2load
 from raw_connection import PREFACE, RawConnection, connect, message
 from scenario_client import SERVICE
 from server_process import PATIENCE, REPOSITORY, wait_until
@@ -18,24 +19,6 @@ MIB = 1024 * 1024
 IDLE_BYTES_MAX = 32 * 1024
 # What memory may have grown by after very many calls. The address sanitizer keeps freed blocks for a while.
 GROWTH_BYTES_MAX = (32 if os.environ.get("APUS_SANITIZER") == "address" else 3) * MIB
-
-
-def h2load(server, path, count, tmp_path, payload=b"hello", connections=10, streams=100, seconds=120):
-    """Sends calls of one message; returns how many succeeded, by HTTP and by grpc-status where that is seen."""
-    body = tmp_path / "request.bin"
-    body.write_bytes(message(payload))
-    done = subprocess.run(
-        ["h2load", f"-c{connections}", f"-m{streams}", "-n", str(count), "-d", str(body), "-H", "te: trailers",
-         "-H", "content-type: application/grpc", f"http://{server.address}{path}"],
-        capture_output=True, text=True, timeout=seconds * PATIENCE,
-    )
-    found = re.search(r"requests: (\d+) total, (\d+) started, (\d+) done, (\d+) succeeded, (\d+) failed, "
-                      r"(\d+) errored, (\d+) timeout", done.stdout)
-    assert found, done.stdout + done.stderr
-    total, _, _, succeeded, failed, errored, timed_out = map(int, found.groups())
-    traffic = re.search(r"traffic: .*?\((\d+)\) total.*?\((\d+)\) data", done.stdout)
-    assert (total, failed, errored, timed_out) == (count, 0, 0, 0), done.stdout
-    return succeeded, int(traffic.group(2))
 
 
 ECHO_PAYLOAD = b"\x0a\x05hello"
