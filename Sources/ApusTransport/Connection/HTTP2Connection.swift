@@ -99,6 +99,11 @@ class HTTP2Connection {
         }
     }
 
+    /// The socket failed.
+    private func lost(_ error: SystemError) {
+        close(isSecured ? "\(error)" : "\(error) during the TLS handshake")
+    }
+
     final func close(_ cause: String) {
         guard phase != .closed else { return }
         let wasOpen = phase == .open
@@ -145,7 +150,7 @@ extension HTTP2Connection: DescriptorHandler {
                 }
                 guard phase != .closed, count == buffer.count, !isVerifying else { return }
             case .wouldBlock: return
-            case .failed(let error): return close(isSecured ? "\(error)" : "\(error) during the TLS handshake")
+            case .failed(let error): return lost(error)
             }
         }
     }
@@ -196,7 +201,7 @@ extension HTTP2Connection: TurnEndHandler {
         case .bytes(let count): unsentStart += count
         case .wouldBlock: break
         case .failed(let error):
-            close("\(error)")
+            lost(error)
             return false
         }
         if unsentStart < unsent.count {
@@ -221,7 +226,7 @@ extension HTTP2Connection: TurnEndHandler {
         case .bytes(let count): taken = count
         case .wouldBlock: taken = 0
         case .failed(let error):
-            close("\(error)")
+            lost(error)
             return false
         }
         if taken == bytes.count { return true }
