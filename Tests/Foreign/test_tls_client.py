@@ -1,9 +1,11 @@
 """The client's TLS with servers that it has to refuse: each error names the address and the cause, in time."""
 
 import os
+import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import time
 
 import pytest
@@ -421,6 +423,40 @@ def test_calls_queue_behind_a_handshake_and_the_servers_limit(serve, open_secure
     calls = [client.start("Get") for _ in range(20)]
     assert [call.result().messages for call in calls] == [[b"served"]] * 20
     assert server.accepted == 1
+
+
+WATCHES_FOR_CLEANUP = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+
+/* What the C library is told to call at exit; a name is printed for what a shared library has of its own. */
+int __cxa_atexit(void (*function)(void *), void *argument, void *library) {
+    int (*registers)(void (*)(void *), void *, void *) = dlsym(RTLD_NEXT, "__cxa_atexit");
+    Dl_info found;
+    if (dladdr((void *)function, &found) && found.dli_sname) fprintf(stderr, "at exit: %s\\n", found.dli_sname);
+    return registers(function, argument, library);
+}
+"""
+
+
+@pytest.mark.skipif(PATIENCE > 1, reason="a sanitizer wants to be loaded first")
+def test_openssl_does_not_clean_up_while_threads_still_use_it(certificates, tmp_path):
+    """A process that ends by `exit` has loops that go on; what OpenSSL would free is still in their hands."""
+    (tmp_path / "watch.c").write_text(WATCHES_FOR_CLEANUP)
+    library = tmp_path / "watch.so"
+    compiler = shutil.which("gcc") or shutil.which("clang")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, tmp_path / "watch.c", "-ldl"], check=True)
+    watched = {"env": os.environ | {"LD_PRELOAD": str(library)}, "capture_output": True, "text": True,
+               "timeout": 30 * PATIENCE}
+    # That such a registration would be seen: Python's ssl makes one.
+    told = subprocess.run([sys.executable, "-c", "import ssl; ssl.create_default_context()"], **watched).stderr
+    assert "OPENSSL_cleanup" in told, told
+    for command in [["get", "--target", "127.0.0.1:1", *certificates.client_options("client"), "hello"],
+                    ["serve", "--listen", "192.0.2.1:0", *certificates.options("server", client_ca="ca")]]:
+        told = subprocess.run([executable("apus-echo"), *command], **watched).stderr
+        assert "127.0.0.1:1" in told or "192.0.2.1" in told, told
+        assert "OPENSSL_cleanup" not in told, told
 
 
 # The command line, and configurations that cannot be
