@@ -308,7 +308,9 @@ def test_a_server_that_hangs_up_in_mid_handshake(listen, open_secure, certificat
     listener = listen(treat)
     result = open_secure(listener.address).call(blocking=blocking)
     assert_unavailable(result, listener.address, "closed", "reset")
-    assert "TLS" in result.text, result
+    # A reset may come so early that it is connecting that fails.
+    too_early = when == "at once" and f"connect {listener.address}" in result.text
+    assert "TLS" in result.text or too_early, result
 
 
 @BOTH_WAYS
