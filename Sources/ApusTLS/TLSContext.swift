@@ -30,6 +30,7 @@ package final class TLSContext: @unchecked Sendable {
 
     /// Loads what a server shows and trusts. Reads files, so that it is not for a loop.
     package init(_ configuration: ServerTLS) throws(TLSError) {
+        try Self.startOpenSSL()
         role = .server
         verifyPeer = configuration.verifyPeer
         verification = .chain
@@ -64,6 +65,7 @@ package final class TLSContext: @unchecked Sendable {
 
     /// Loads what a client shows and trusts. Reads files, so that it is not for a loop.
     package init(_ configuration: ClientTLS) throws(TLSError) {
+        try Self.startOpenSSL()
         role = .client
         verifyPeer = configuration.verifyPeer
         verification = configuration.verification
@@ -75,6 +77,12 @@ package final class TLSContext: @unchecked Sendable {
         }
         contexts = [context]
         (contextsByName, contextsByWildcard) = ([:], [:])
+    }
+
+    /// Before any other call into OpenSSL, which would start itself and arrange to clean up at exit, while loops still
+    /// use it.
+    private static func startOpenSSL() throws(TLSError) {
+        guard copenssl_start() == 1 else { throw TLSError(.protocolFailure, "OpenSSL cannot be started") }
     }
 
     /// Credentials for the same names.
