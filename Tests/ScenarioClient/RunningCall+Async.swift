@@ -101,7 +101,7 @@ extension RunningCall {
             }
             await finish.wait()
             // A request that is given up is not to look like a whole one.
-            if !Task.isCancelled { requests.finish() }
+            if !Task.isCancelled, command.breakAfter == nil { requests.finish() }
         } catch {
             record.failedToWrite(error)
             // One that was refused here leaves the call as it was.

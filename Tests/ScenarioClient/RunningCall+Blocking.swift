@@ -105,7 +105,8 @@ extension RunningCall {
                 record.wrote()
             }
             finish.waitBlocking()
-            requests.finish()
+            // A request that is given up is not to look like a whole one.
+            if command.breakAfter == nil { requests.finish() }
         } catch {
             record.failedToWrite(error)
             // One that was refused here leaves the call as it was.
