@@ -85,7 +85,7 @@ public final class Channel: Sendable {
     ///
     /// - Throws: `INVALID_ARGUMENT` with the file and what is wrong with it; then everything stays as it was.
     public func reloadTLS() throws(RPCError) {
-        try core.tlsSource?.reload(describedAs: "the TLS of the channel to \(target)")
+        try core.tls?.reload(describedAs: "the TLS of the channel to \(target)")
     }
 
     /// Begins to connect, so that the first call need not wait for it. Returns at once; does nothing unless the channel

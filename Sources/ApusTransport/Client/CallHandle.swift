@@ -18,10 +18,6 @@ package final class CallHandle: Sendable {
     }
 }
 
-extension CallHandle {
-    package var channel: ClientChannel { call.channel }
-}
-
 // MARK: - Through to the call, for what is compiled into the application
 
 extension CallHandle {

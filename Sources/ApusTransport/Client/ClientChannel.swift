@@ -23,7 +23,7 @@ package final class ClientChannel: @unchecked Sendable {
     package let logger: Logger
     let authority: String
     /// `nil` for plaintext.
-    let tls: TLSContextSource?
+    package let tls: TLSContextSource?
 
     /// Calls that other threads began, or have news for.
     private struct Inbox {
@@ -94,8 +94,6 @@ package final class ClientChannel: @unchecked Sendable {
     }
 
     // MARK: From any thread
-
-    package var tlsSource: TLSContextSource? { tls }
 
     package var connectivity: ConnectivityState {
         ConnectivityState(rawValue: connectivityValue.load(ordering: .acquiring)) ?? .idle

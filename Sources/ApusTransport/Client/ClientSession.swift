@@ -57,7 +57,6 @@ final class ClientSession: HTTP2Session, TimerHandler {
 
     var loop: EventLoop { channel.loop }
     var openStreams: Int { hot.value.open.count }
-    var isDraining: Bool { hot.value.isDraining }
 
     // MARK: Opening streams
 

@@ -22,7 +22,7 @@ class HTTP2Connection {
     }
 
     /// Output produced by one call of the session.
-    static let outputChunkBytes = 128 * 1024
+    private static let outputChunkBytes = 128 * 1024
     /// Output written in one turn before the loop's other connections get theirs.
     static let outputPerTurnBytesMax = 1024 * 1024
     /// Reads in one turn before the loop's other connections get theirs.

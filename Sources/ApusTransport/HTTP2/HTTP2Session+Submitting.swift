@@ -94,13 +94,6 @@ extension HTTP2Session {
         return unsafe nghttp2_session_check_request_allowed(session) != 0
     }
 
-    /// The id that the next stream will have.
-    final var nextStreamID: UInt32 {
-        // SAFETY: see `session`.
-        guard let session = unsafe session else { return 0 }
-        return unsafe nghttp2_session_get_next_stream_id(session)
-    }
-
     /// Begins with another stream id than 1: how a test comes to the end of them.
     final func skipStreamIDs(to id: Int32) {
         // SAFETY: see `session`.

@@ -28,9 +28,6 @@ struct ClientStreamState {
     /// Whether the call still waits for something on this stream.
     var isDecided: Bool { inbound == .ended }
 
-    /// Whether messages may still be sent.
-    var maySend: Bool { outbound == .open && inbound != .ended }
-
     /// Whether END_STREAM follows what is queued.
     var isFinishing: Bool { outbound == .finishing }
 

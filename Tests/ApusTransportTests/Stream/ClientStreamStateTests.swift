@@ -37,7 +37,6 @@ import Testing
         #expect(state.acceptsData == (inbound == .body), "\(hint): acceptsData")
         #expect(state.isFinishing == (outbound == .finishing), "\(hint): isFinishing")
         #expect(state.hasEnded == (outbound == .ended), "\(hint): hasEnded")
-        #expect(state.maySend == (outbound == .open && inbound != .ended), "\(hint): maySend")
     }
 
     @Test(arguments: Place.all)
