@@ -1,4 +1,5 @@
-"""h2load as the client of a server: 10 connections × 100 streams of the same unary echo, from a core of its own."""
+"""h2load as the client of a server, from a core of its own: 10 connections × 100 streams of the same unary echo, or
+what else its options say."""
 
 import collections
 import os
@@ -11,33 +12,45 @@ from servers import Failure
 
 CORE = 1
 CONNECTIONS, STREAMS = 10, 100
+GRPC_HEADERS = ["-H", "content-type: application/grpc", "-H", "te: trailers"]
 
 # The latencies, in microseconds, are None unless they were asked for.
 Load = collections.namedtuple("Load", "requests_per_second p50 p99")
 
 
 def load(server, requests, body, latencies=False):
-    """One run of h2load. Any request that was not answered with its echo is a failure."""
+    """One run of h2load with unary echoes. Any request that was not answered with its echo is a failure."""
     with tempfile.TemporaryDirectory() as directory:
         log = os.path.join(directory, "requests")
-        done = subprocess.run(
-            ["taskset", "-c", str(CORE), servers.command("h2load", "nghttp2-client"), "-t1", f"-c{CONNECTIONS}",
-             f"-m{STREAMS}", "-n", str(requests), "-d", body, "-H", "content-type: application/grpc",
-             "-H", "te: trailers", *([f"--log-file={log}"] if latencies else []),
-             f"http://{server.address}{servers.UNARY_PATH}"],
-            capture_output=True, text=True,
-        )
-        server.check_alive()
-        output = done.stdout + done.stderr
-        rate = _check(server, requests, output)
-        return Load(rate, *(_percentiles(log, requests) if latencies else (None, None)))
+        options = [*GRPC_HEADERS, "-d", body, *([f"--log-file={log}"] if latencies else [])]
+        output = run(server, f"http://{server.address}{servers.UNARY_PATH}", requests, options, len(servers.MESSAGE))
+        return Load(rate(output), *(_percentiles(log, requests) if latencies else (None, None)))
 
 
-def _check(server, requests, output):
-    def number(pattern):
-        match = re.search(pattern, output)
-        return float(match.group(1)) if match else -1
+def run(server, url, requests, options, body_bytes, connections=CONNECTIONS, streams=STREAMS):
+    """What h2load says of requests, each of which must have been answered with so many bytes."""
+    done = subprocess.run(
+        ["taskset", "-c", str(CORE), servers.command("h2load", "nghttp2-client"), "-t1", f"-c{connections}",
+         f"-m{streams}", "-n", str(requests), *options, url],
+        capture_output=True, text=True,
+    )
+    server.check_alive()
+    output = done.stdout + done.stderr
+    _check(server, requests, body_bytes, output)
+    return output
 
+
+def rate(output):
+    """Requests per second."""
+    return _number(output, r"([0-9.]+) req/s,")
+
+
+def _number(output, pattern):
+    match = re.search(pattern, output)
+    return float(match.group(1)) if match else -1
+
+
+def _check(server, requests, body_bytes, output):
     wanted = {
         "succeeded": (r"(\d+) succeeded", requests),
         "failed": (r"(\d+) failed", 0),
@@ -45,12 +58,11 @@ def _check(server, requests, output):
         "timeout": (r"(\d+) timeout", 0),
         "2xx": (r"(\d+) 2xx", requests),
         # h2load does not look at grpc-status, but an error has no message.
-        "bytes of data": (r"\((\d+)\) data", requests * len(servers.MESSAGE)),
+        "bytes of data": (r"\((\d+)\) data", requests * body_bytes),
     }
     for name, (pattern, value) in wanted.items():
-        if number(pattern) != value:
-            raise Failure(f"{server.variant}: {number(pattern):.0f} {name}, expected {value}\n{output}")
-    return number(r"([0-9.]+) req/s,")
+        if _number(output, pattern) != value:
+            raise Failure(f"{server.variant}: {_number(output, pattern):.0f} {name}, expected {value}\n{output}")
 
 
 def _percentiles(log, requests):

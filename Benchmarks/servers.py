@@ -121,17 +121,20 @@ def run(arguments, **options):
 class Server:
     """A started server; a context manager that stops it."""
 
-    def __init__(self, variant, listen, core=None, prefix=(), environment=None):
+    def __init__(self, variant, listen, core=None, prefix=(), environment=None, more_arguments=()):
         binary, arguments = VARIANTS.get(variant) or PEERS[variant]
+        self._start(variant, [*prefix, tool(binary), *arguments, "--listen", listen, *more_arguments], core,
+                    environment)
+        self.address = self._wait_until_listening()
+
+    def _start(self, variant, arguments, core, environment=None):
         self.variant = variant
         self.errors = tempfile.TemporaryFile()
         pin = (lambda: os.sched_setaffinity(0, {core})) if core is not None else None
         self.process = subprocess.Popen(
-            [*prefix, tool(binary), *arguments, "--listen", listen],
-            stdout=subprocess.PIPE, stderr=self.errors, preexec_fn=pin,
+            arguments, stdout=subprocess.PIPE, stderr=self.errors, preexec_fn=pin,
             env={**os.environ, "SWIFT_DETERMINISTIC_HASHING": "1", **(environment or {})},
         )
-        self.address = self._wait_until_listening()
 
     @property
     def pid(self):

@@ -38,6 +38,11 @@ extension EventLoop {
         /// The peer will send no more: what is there can be read, then comes the end of the stream.
         package static let peerClosed = Readiness(rawValue: 16)
 
+        /// Whether a read would not block: there are bytes, an end or an error. Asked for each event, where a set
+        /// built from a literal would cost thousands of instructions, unspecialised in another module.
+        package var concernsReading: Bool { rawValue & ~2 != 0 }
+        package var isWritable: Bool { rawValue & 2 != 0 }
+
         @inline(__always)
         init(events: UInt32) {
             var value: UInt8 = 0

@@ -33,6 +33,7 @@ struct BenchServer {
         let server = try Server(
             options.address,
             services: [options.service],
+            security: try options.security,
             eventLoops: try EventLoopGroup(threads: options.threads, logger: logger),
             logger: logger
         )

@@ -12,10 +12,16 @@ enum HandlerKind: String, CaseIterable {
 
 private let get = MethodDescriptor(service: "echo.v1.EchoService", method: "Get")
 private let update = MethodDescriptor(service: "echo.v1.EchoService", method: "Update")
+private let fetch = MethodDescriptor(service: "bench.v1.BenchService", method: "Fetch")
 private let repeatText = MethodDescriptor(service: "bench.v1.BenchService", method: "Repeat")
 
 /// What `Repeat` streams.
 private let messageText = "this is echo number 0000000000"
+
+/// What `Fetch` answers: 64 KiB when it is encoded, of which tag and length take four bytes.
+private let fetched = Echo_V1_EchoResponse.with { $0.text = String(repeating: "x", count: 65_536 - 4) }
+
+private let encodedFetched = [UInt8]([0x0A, 0xFC, 0xFF, 0x03]) + fetched.text.utf8
 
 /// The number of messages that a request of `Repeat` asks for.
 private func count(in text: String) throws -> Int {
@@ -30,10 +36,13 @@ struct RawEcho: RPCService {
     let synchronous: Bool
 
     func register(with registry: inout MethodRegistry) {
+        let fetched = encodedFetched
         if synchronous {
             registry.synchronousUnary(get, request: BytesCodec(), response: BytesCodec()) { bytes, _ in bytes }
+            registry.synchronousUnary(fetch, request: BytesCodec(), response: BytesCodec()) { _, _ in fetched }
         } else {
             registry.unary(get, request: BytesCodec(), response: BytesCodec()) { bytes, _ in bytes }
+            registry.unary(fetch, request: BytesCodec(), response: BytesCodec()) { _, _ in fetched }
         }
         registry.bidirectionalStreaming(update, request: BytesCodec(), response: BytesCodec()) {
             requests,
@@ -68,6 +77,7 @@ struct ProtoEcho: RPCService {
                 Echo_V1_EchoResponse.with { $0.text = message.text }
             }
         }
+        registry.unary(fetch, request: request, response: response) { _, _ in fetched }
         registry.bidirectionalStreaming(update, request: request, response: response) { requests, responses, _ in
             for try await message in requests {
                 try await responses.write(Echo_V1_EchoResponse.with { $0.text = message.text })

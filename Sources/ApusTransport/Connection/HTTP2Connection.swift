@@ -130,8 +130,8 @@ class HTTP2Connection {
 
 extension HTTP2Connection: DescriptorHandler {
     final func descriptorReady(_ readiness: EventLoop.Readiness) {
-        if !readiness.isDisjoint(with: [.readable, .hangUp, .error, .peerClosed]) { read() }
-        if readiness.contains(.writable), phase == .open { flush() }
+        if readiness.concernsReading { read() }
+        if readiness.isWritable, phase == .open { flush() }
     }
 
     private func read() {

@@ -5,7 +5,7 @@ internal import Logging
 /// A listening socket on its loop: takes connections and hands them on. Confined to that loop.
 final class Listener: DescriptorHandler, TimerHandler {
     /// Connections taken in one turn before the loop's other work gets its own.
-    private static let acceptsPerTurnMax = 64
+    private static let acceptsPerTurnMax = 16
     /// How long to leave the backlog alone when descriptors or memory are used up.
     private static let pauseWhenExhausted = Duration.milliseconds(250)
 
