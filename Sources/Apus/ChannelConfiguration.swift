@@ -37,6 +37,21 @@ public struct ChannelConfiguration: Hashable, Sendable {
     /// Longest delay between two attempts to connect.
     public var maxBackoff = Duration.seconds(120)
 
+    // MARK: Keeping a connection
+
+    /// After how long without a byte from the server it is asked with a PING whether it is still there (gRFC A8); at
+    /// least 10 s, and `nil`, the default, for never. A server may close connections that ask more often than it
+    /// allows, by default every 5 minutes: the channel then logs a warning and doubles the time for new connections.
+    public var keepaliveTime: Duration?
+    /// How long after that PING something has to come. Otherwise the connection is closed and its calls end with
+    /// `UNAVAILABLE`. With ``keepaliveTime`` set this is also how long sent bytes may stay unacknowledged
+    /// (TCP_USER_TIMEOUT, gRFC A18).
+    public var keepaliveTimeout = Duration.seconds(20)
+    /// Whether a server is also asked while no call is open. Many servers close such connections after some PINGs.
+    public var keepaliveWithoutCalls = false
+    /// After how long without a call the channel closes its connection; the next call makes a new one. `nil` for never.
+    public var idleTimeout: Duration? = .seconds(30 * 60)
+
     // MARK: Names
 
     /// The host that requests are for (`:authority`); `nil` for the target's.
@@ -48,6 +63,9 @@ public struct ChannelConfiguration: Hashable, Sendable {
 }
 
 extension ChannelConfiguration {
+    /// What gRPC allows a client at the least (gRFC A8).
+    private static let keepaliveTimeMin = Duration.seconds(10)
+
     /// What is wrong with it, or `nil`.
     var firstProblem: String? {
         let largestWindow = Int(Int32.max)
@@ -63,9 +81,13 @@ extension ChannelConfiguration {
         if let problem = ValueRule.firstProblem(rules) { return problem }
         let durations = [
             ("connectTimeout", connectTimeout), ("initialBackoff", initialBackoff), ("maxBackoff", maxBackoff),
+            ("keepaliveTimeout", keepaliveTimeout), ("idleTimeout", idleTimeout ?? .seconds(1)),
         ]
         if let (name, value) = durations.first(where: { $0.1 <= .zero }) {
             return "\(name) is \(value); it has to be more than 0"
+        }
+        if let keepaliveTime, keepaliveTime < Self.keepaliveTimeMin {
+            return "keepaliveTime is \(keepaliveTime); it has to be at least \(Self.keepaliveTimeMin)"
         }
         for (name, text) in [("authority", authority), ("userAgent", userAgent)] {
             guard let text else { continue }
@@ -91,6 +113,10 @@ extension ChannelConfiguration {
         limits.connectTimeout = connectTimeout
         limits.backoff.initialDelay = initialBackoff
         limits.backoff.maxDelay = maxBackoff
+        limits.keepalive = keepaliveTime.map { time in
+            Keepalive.Times(time: time, timeout: keepaliveTimeout, withoutCalls: keepaliveWithoutCalls)
+        }
+        limits.idleTimeout = idleTimeout
         limits.authority = authority
         if let userAgent { limits.userAgent = "\(userAgent) \(limits.userAgent)" }
         return limits

@@ -37,6 +37,9 @@ import Testing
         Field("connectTimeout", [0, -1]) { $0.connectTimeout = .seconds($1) },
         Field("initialBackoff", [0, -1]) { $0.initialBackoff = .seconds($1) },
         Field("maxBackoff", [0, -1]) { $0.maxBackoff = .seconds($1) },
+        Field("keepaliveTime", [0, -1, 9]) { $0.keepaliveTime = .seconds($1) },
+        Field("keepaliveTimeout", [0, -1]) { $0.keepaliveTimeout = .seconds($1) },
+        Field("idleTimeout", [0, -1]) { $0.idleTimeout = .seconds($1) },
     ])
     func `a value out of range is refused, by name`(field: Field) {
         for value in field.values {
@@ -55,6 +58,9 @@ import Testing
         Field("connectionWindowBytes", [65_535, (1 << 31) - 1]) { $0.connectionWindowBytes = $1 },
         Field("sendQueueBytes", [1, (1 << 31) - 1]) { $0.sendQueueBytes = $1 },
         Field("connectTimeout", [1, 1 << 40]) { $0.connectTimeout = .seconds($1) },
+        Field("keepaliveTime", [10, 1 << 40]) { $0.keepaliveTime = .seconds($1) },
+        Field("keepaliveTimeout", [1, 1 << 40]) { $0.keepaliveTimeout = .seconds($1) },
+        Field("idleTimeout", [1, 1 << 40]) { $0.idleTimeout = .seconds($1) },
     ])
     func `the ends of a range are in it`(field: Field) {
         for value in field.values { #expect(problem { field.set(&$0, value) } == nil, "\(field.name) \(value)") }

@@ -70,6 +70,10 @@ struct ChannelOptions: ParsableArguments {
     @Option var sendQueueBytes: Int?
     @Option var connectTimeoutMs: Int?
     @Option var initialBackoffMs: Int?
+    @Option var keepaliveTimeMs: Int?
+    @Option var keepaliveTimeoutMs: Int?
+    @Flag var keepaliveWithoutCalls = false
+    @Option var idleTimeoutMs: Int?
     @Option var authority: String?
     @Option var userAgent: String?
     @Option(help: "Event loop threads of the channel's own; otherwise it shares those of the process.")
@@ -86,6 +90,10 @@ struct ChannelOptions: ParsableArguments {
         if let sendQueueBytes { configuration.sendQueueBytes = sendQueueBytes }
         if let connectTimeoutMs { configuration.connectTimeout = .milliseconds(connectTimeoutMs) }
         if let initialBackoffMs { configuration.initialBackoff = .milliseconds(initialBackoffMs) }
+        configuration.keepaliveTime = keepaliveTimeMs.map { .milliseconds($0) }
+        if let keepaliveTimeoutMs { configuration.keepaliveTimeout = .milliseconds(keepaliveTimeoutMs) }
+        configuration.keepaliveWithoutCalls = keepaliveWithoutCalls
+        if let idleTimeoutMs { configuration.idleTimeout = .milliseconds(idleTimeoutMs) }
         configuration.authority = authority
         configuration.userAgent = userAgent
         return configuration

@@ -39,6 +39,8 @@ package final class ClientOutput {
     package private(set) var settings: [UInt16: UInt32]?
     package private(set) var settingsAcks = 0
     package private(set) var pingAcks: [[UInt8]] = []
+    /// The payloads of the PINGs that the client sent of its own.
+    package private(set) var pings: [[UInt8]] = []
     /// Last stream and error code of each GOAWAY.
     package private(set) var goAways: [(last: UInt32, code: UInt32)] = []
     package private(set) var connectionCredit = 0
@@ -88,7 +90,7 @@ package final class ClientOutput {
         case Frame.headers, Frame.continuation: takeHeaders(frame)
         case Frame.settings: takeSettings(frame)
         case Frame.ping:
-            if frame.flags & Frame.ackFlag != 0 { pingAcks.append(frame.payload) }
+            if frame.flags & Frame.ackFlag != 0 { pingAcks.append(frame.payload) } else { pings.append(frame.payload) }
         case Frame.goAway:
             let last = number(frame.payload.prefix(4)) & 0x7FFF_FFFF
             goAways.append((last, number(frame.payload.dropFirst(4).prefix(4))))

@@ -93,6 +93,7 @@ package final class FrameConnection: @unchecked Sendable {
 
     private var descriptor: Int32
     private var pingsSent = 0
+    private var pingsAnswered = 0
     private static let patienceMilliseconds: Int32 = 30_000
 
     package init(descriptor: Int32) { self.descriptor = descriptor }
@@ -168,6 +169,14 @@ package final class FrameConnection: @unchecked Sendable {
                 try? send(frames + [.headers(frame.stream, .trailers(), endStream: true)])
             }
         }
+    }
+
+    /// Acknowledges the client's PINGs that have been read and not been answered.
+    package func answerPings() throws {
+        for payload in input.pings[pingsAnswered...] {
+            try send(Frame(type: Frame.ping, flags: Frame.ackFlag, payload: payload))
+        }
+        pingsAnswered = input.pings.count
     }
 
     // MARK: Receiving

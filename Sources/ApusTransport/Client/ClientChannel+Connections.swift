@@ -52,6 +52,7 @@ extension ClientChannel: LoopResident {
         if state.value.uselessConnections == 0 { state.value.backoff.reset() }
         state.value.connection = connection
         state.value.streamLimitIsNoted = false
+        watchForIdleness()
         set(.ready)
         logger.debug("connected", metadata: ["peer": "\(connection.address)"])
         streamEnded(on: connection.session)
@@ -140,6 +141,7 @@ extension ClientChannel: LoopResident {
         state.value.connector?.cancel()
         state.value.connector = nil
         loop.cancel(state.value.backoffTimer)
+        loop.cancel(state.value.idleTimer)
         state.value.lastFailure = error
         failPending(waitingToo: true)
         let connections = Array(state.value.others.values) + (state.value.connection.map { [$0] } ?? [])

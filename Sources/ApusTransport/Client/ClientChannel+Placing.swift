@@ -15,6 +15,7 @@ extension ClientChannel {
 
     func callEnded() {
         state.value.liveCalls -= 1
+        state.value.lastCallEnded = loop.now
         guard state.value.isReleased, state.value.liveCalls == 0 else { return }
         // Not here: nghttp2 may be in the middle of the frame that ended the call.
         loop.execute { if self.state.value.liveCalls == 0 { self.closeOnLoop(Self.isUnused) } }

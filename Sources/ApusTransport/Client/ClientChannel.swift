@@ -38,6 +38,12 @@ package final class ClientChannel: @unchecked Sendable {
         /// Connections whose last calls are ending, and one whose handshake is under way.
         var others: [ObjectIdentifier: ClientConnection] = [:]
         var connector: Connector?
+        /// For new connections; a server that finds it too often doubles its time.
+        var keepalive: Keepalive.Times?
+        /// Fires when the channel may have been without a call for long enough to let its connection go.
+        var idleTimer = EventLoop.TimerID.none
+        /// When the last call ended.
+        var lastCallEnded = MonotonicInstant(nanoseconds: 0)
         var backoff: Backoff
         var backoffTimer = EventLoop.TimerID.none
         var lastFailure: RPCError?
@@ -83,7 +89,7 @@ package final class ClientChannel: @unchecked Sendable {
         self.logger = logger
         self.tls = tls
         self.authority = limits.authority ?? target.authority
-        self.state = Confined(State(owner: owner, backoff: limits.backoff))
+        self.state = Confined(State(owner: owner, keepalive: limits.keepalive, backoff: limits.backoff))
     }
 
     deinit {

@@ -12,6 +12,10 @@ package struct ClientLimits: Sendable {
     /// How long it may take from the start of a connection to the peer's SETTINGS, name look-up included.
     package var connectTimeout: Duration = .seconds(20)
     package var backoff = Backoff()
+    /// When a server that says nothing is asked whether it is still there; `nil` for never.
+    package var keepalive: Keepalive.Times?
+    /// How long a channel keeps a connection without a call; `nil` for as long as the server does.
+    package var idleTimeout: Duration? = .seconds(30 * 60)
     /// `:authority`; `nil` for the target's.
     package var authority: String?
     package var userAgent = "apus/0.1"

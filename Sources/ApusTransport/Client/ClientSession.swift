@@ -17,6 +17,8 @@ final class ClientSession: HTTP2Session, TimerHandler {
     private(set) var block: Confined<ResponseFields>
     /// Whether a call was made on this connection, and whether the server has answered one.
     private(set) var hasOpened = false
+    /// The carrier is to know of the next call.
+    private var announcesOpening = true
     var hasAnswered = false
     private var growthTimer = EventLoop.TimerID.none
     /// What the server gave as its reason to close the connection.
@@ -93,7 +95,7 @@ final class ClientSession: HTTP2Session, TimerHandler {
         }
         stream.value.id = id
         stream.value.call = call
-        if !hasOpened { hasOpened = true }
+        if announcesOpening { announceOpening() }
         if !templateIsKept { stream.value.template = template }
         hot.value.open.insert(stream)
         call.opened(stream, on: self)
@@ -101,6 +103,15 @@ final class ClientSession: HTTP2Session, TimerHandler {
         if UInt32(truncatingIfNeeded: id) > Self.streamIDsMax { drain() }
         return .opened
     }
+
+    private func announceOpening() {
+        announcesOpening = false
+        hasOpened = true
+        carrier?.sessionOpensCall()
+    }
+
+    /// Has the carrier told when the next call begins.
+    func announceNextOpening() { announcesOpening = true }
 
     /// Opens no more streams; the session is finished when those that there are have ended.
     func drain() {
@@ -258,6 +269,7 @@ final class ClientSession: HTTP2Session, TimerHandler {
 
     override func goAwayReceived(_ code: HTTP2ErrorCode, lastStreamID: Int32, debugData: String) {
         goAway = debugData.isEmpty ? "\(code)" : "\(code): \(debugData)"
+        if code == .enhanceYourCalm { carrier?.sessionWasToldToCalmDown(debugData) }
         guard !hot.value.isDraining else { return }
         hot.value.isDraining = true
         carrier?.sessionDrains()
@@ -370,6 +382,10 @@ protocol ClientSessionCarrier: AnyObject {
     func sessionHasOutput()
     /// The peer's first SETTINGS arrived: the connection is of use.
     func sessionEstablished()
+    /// A call begins; said of the first one, and again when ``ClientSession/announceNextOpening()`` asked for it.
+    func sessionOpensCall()
+    /// The server ends the connection with ENHANCE_YOUR_CALM.
+    func sessionWasToldToCalmDown(_ debugData: String)
     /// No more calls are to be opened on the session.
     func sessionDrains()
 }

@@ -17,10 +17,14 @@ final class ClientConnection: HTTP2Connection {
     private var openCallsAtEnd = 0
     /// What the server did wrong, when that ended the connection.
     private var protocolError: String?
+    /// `nil` when the server is never asked whether it is still there.
+    private var keepalive: Keepalive?
+    private var keepaliveTimer = EventLoop.TimerID.none
 
     init(descriptor: CInt, address: SocketAddress, channel: ClientChannel) throws(RPCError) {
         self.address = address
         self.channel = channel
+        self.keepalive = channel.keepalive.map { Keepalive($0) }
         self.session = try ClientSession(channel: channel, address: address)
         let tls = try channel.tls.map { source throws(RPCError) in
             do throws(TLSError) {
@@ -36,6 +40,7 @@ final class ClientConnection: HTTP2Connection {
     func start() throws(SystemError) {
         loop.connectionAdded()
         try open()
+        if let keepalive { limitUnacknowledged(keepalive.times.timeout) }
         session.carrier = self
         if tls == nil { scheduleFlush() } else { startHandshake() }
     }
@@ -80,6 +85,8 @@ final class ClientConnection: HTTP2Connection {
 
     override func tearDown(cause: String) {
         openCallsAtEnd = session.openStreams
+        keepalive = nil
+        loop.cancel(keepaliveTimer)
         channel.connectionEnds(self)
         session.tearDown(cause: cause)
     }
@@ -107,7 +114,62 @@ extension ClientConnection: ClientSessionCarrier {
     func sessionEstablished() {
         isEstablished = true
         channel.connectionEstablished(self)
+        checkKeepalive()
     }
 
     func sessionDrains() { channel.connectionDrains(self) }
+
+    func sessionOpensCall() {
+        guard let action = keepalive?.callBegan(now: loop.now, lastRead: lastReadAt) else { return }
+        follow(action)
+    }
+
+    func sessionWasToldToCalmDown(_ debugData: String) {
+        if debugData == "too_many_pings" { channel.pingedTooOften(address) }
+    }
+}
+
+// MARK: - Keepalive
+
+extension ClientConnection: TimerHandler {
+    /// The kernel gives up what it sends in vain as soon as a PING would (gRFC A18); without it that takes minutes.
+    private func limitUnacknowledged(_ timeout: Duration) {
+        let milliseconds = CInt(clamping: max(timeout.saturatingNanoseconds / 1_000_000, 1))
+        // A socket that is not TCP's has no such option, and no network below it that could lose bytes.
+        try? SystemCalls.setOption(.userTimeoutMilliseconds, to: milliseconds, on: descriptor)
+    }
+
+    package func timerFired(tag: UInt64) {
+        keepaliveTimer = .none
+        checkKeepalive()
+    }
+
+    private func checkKeepalive() {
+        guard var action = nextKeepaliveAction() else { return }
+        if action == .lost {
+            // On a loop that was held up the answer may be here, unread.
+            descriptorReady(.readable)
+            guard phase == .open, let second = nextKeepaliveAction() else { return }
+            action = second
+        }
+        follow(action)
+    }
+
+    private func nextKeepaliveAction() -> Keepalive.Action? {
+        keepalive?.check(now: loop.now, lastRead: lastReadAt, hasCalls: session.openStreams > 0)
+    }
+
+    private func follow(_ action: Keepalive.Action) {
+        switch action {
+        case .wait(let instant): keepaliveTimer = loop.schedule(at: instant, handler: self)
+        case .ping(let instant):
+            session.submitPing()
+            scheduleFlush()
+            keepaliveTimer = loop.schedule(at: instant, handler: self)
+        case .sleep: session.announceNextOpening()
+        case .lost:
+            let timeout = keepalive?.times.timeout ?? .zero
+            close("it did not answer a keepalive PING within \(timeout)")
+        }
+    }
 }

@@ -43,6 +43,8 @@ class HTTP2Connection {
     private var registration: EventLoop.Registration?
     private var interest: EventLoop.Interest = .read
     private(set) var phase = Phase.open
+    /// When the last byte of the peer came.
+    private(set) var lastReadAt: MonotonicInstant
     /// What the socket did not take, from `unsentStart` on.
     private var unsent: [UInt8] = []
     private var unsentStart = 0
@@ -56,6 +58,7 @@ class HTTP2Connection {
         self.framer = framer
         self.tls = tls
         self.isSecured = tls == nil
+        self.lastReadAt = loop.now
     }
 
     /// Watches the socket from here on.
@@ -144,6 +147,7 @@ extension HTTP2Connection: DescriptorHandler {
             switch unsafe SystemCalls.read(descriptor, into: buffer) {
             case .bytes(0): return inputEnded()
             case .bytes(let count):
+                lastReadAt = loop.now
                 let bytes = unsafe UnsafeRawBufferPointer(rebasing: buffer[..<count])
                 if phase == .open {
                     if tls == nil { unsafe receive(bytes) } else { unsafe receiveSecured(bytes) }
