@@ -36,27 +36,42 @@ final class ClientSessionCache: Sendable {
     func take(for server: String) -> ResumableSession? {
         contents.withLock { contents in
             while let session = contents.sessions[server]?.last {
-                if session.isResumable, !session.isForOneUse { return session }
+                let isResumable = session.isResumable
+                if isResumable, !session.isForOneUse { return session }
                 contents.sessions[server]?.removeLast()
-                if session.isResumable { return session }
+                if isResumable { return session }
             }
             return nil
         }
     }
 }
 
-/// A session that OpenSSL has handed out.
+/// A session that OpenSSL has handed out, and when the server proved who it is.
 ///
 /// SAFETY: the reference is this object's own, given back in deinit.
 // OpenSSL counts references atomically and changes a session that it has handed out no more, but for a flag.
 @safe
 final class ResumableSession: @unchecked Sendable {
     let pointer: OpaquePointer
+    /// Seconds since 1970.
+    let authenticatedAt: Int64
+    private let secondsMax: Int
 
     /// Takes over a reference.
-    init(_ pointer: OpaquePointer) { unsafe self.pointer = unsafe pointer }
+    ///
+    /// - Parameters:
+    ///   - authenticatedAt: when the session began that this one continues; `nil` if it continues none.
+    ///   - secondsMax: how long after that it may be resumed.
+    init(_ pointer: OpaquePointer, authenticatedAt: Int64?, secondsMax: Int) {
+        unsafe self.pointer = unsafe pointer
+        self.authenticatedAt = authenticatedAt ?? Int64(unsafe SSL_SESSION_get_time(pointer))
+        self.secondsMax = secondsMax
+    }
 
-    var isResumable: Bool { unsafe SSL_SESSION_is_resumable(pointer) == 1 }
+    var isResumable: Bool {
+        unsafe SSL_SESSION_is_resumable(pointer) == 1
+            && !SessionLifetime.isOver(pointer, authenticatedAt: authenticatedAt, secondsMax: secondsMax)
+    }
     var isForOneUse: Bool { unsafe SSL_SESSION_get_protocol_version(pointer) == TLS1_3_VERSION }
 
     deinit { unsafe SSL_SESSION_free(pointer) }

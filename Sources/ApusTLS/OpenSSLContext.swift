@@ -29,6 +29,8 @@ final class OpenSSLContext {
         unsafe SSL_CTX_set_security_level(context, Self.securityLevel)
         unsafe SSL_CTX_set_verify_depth(context, Self.chainDepthMax)
         unsafe SSL_CTX_set_cert_verify_callback(context, TLSCallbacks.verify, nil)
+        unsafe SSL_CTX_set_info_callback(context, TLSCallbacks.step)
+        unsafe _ = SSL_CTX_set_timeout(context, SessionLifetime.secondsMax)
         let maximum = versions.maximum?.number ?? 0
         guard versions.minimum <= versions.maximum ?? .tls13,
             unsafe copenssl_ctx_set_versions(context, versions.minimum.number, maximum) == 1
@@ -53,6 +55,7 @@ final class OpenSSLContext {
         unsafe SSL_CTX_set_session_id_context(pointer, name, UInt32(name.count))
         if server.sessionTickets {
             unsafe SSL_CTX_set_num_tickets(pointer, Self.ticketsPerHandshake)
+            unsafe SSL_CTX_set_session_ticket_cb(pointer, TLSCallbacks.makeTicket, TLSCallbacks.useTicket, nil)
         } else {
             unsafe copenssl_ctx_disable_tickets(pointer)
         }

@@ -77,10 +77,31 @@ enum TLSCallbacks {
         return unsafe withSession(OpaquePointer(handle)) { unsafe $0.verify(storeContext) } == true ? 1 : 0
     }
 
+    /// Both: a step of a handshake is taken, or an alert goes out or comes in; never for application data.
+    static let step: @convention(c) (OpaquePointer?, CInt, CInt) -> Void = { handle, what, _ in
+        guard what & (SSL_CB_LOOP | SSL_CB_ALERT) != 0 else { return }
+        unsafe withSession(handle) { $0.noteStep() }
+    }
+
+    /// A server: a ticket is made for the client.
+    static let makeTicket: SSL_CTX_generate_session_ticket_fn = { handle, _ in
+        guard let session = unsafe SSL_get_session(handle) else { return 0 }
+        return unsafe SessionLifetime.note(in: session) ? 1 : 0
+    }
+
+    /// A server: a client came with a ticket. One that is good for nothing leads to a whole handshake, and a new one.
+    static let useTicket: SSL_CTX_decrypt_session_ticket_fn = { handle, session, _, _, status, _ in
+        guard status == SSL_TICKET_SUCCESS || status == SSL_TICKET_SUCCESS_RENEW, let session = unsafe session,
+            let context = unsafe SSL_get_SSL_CTX(handle),
+            unsafe SessionLifetime.allows(session, secondsMax: SSL_CTX_get_timeout(context))
+        else { return SSL_TICKET_RETURN_IGNORE_RENEW }
+        return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW
+    }
+
     /// A client: here is a session to resume. 1 keeps the reference.
     static let newSession: @convention(c) (OpaquePointer?, OpaquePointer?) -> CInt = { handle, session in
         guard let session = unsafe session else { return 0 }
-        unsafe withSession(handle) { unsafe $0.keep(ResumableSession(session)) }
+        unsafe withSession(handle) { unsafe $0.keep(session) }
         return 1
     }
 }

@@ -125,6 +125,8 @@ package final class TLSContextSource: Sendable {
     }
 
     private let state: Lock<State>
+    /// One load at a time: of two the later one counts, whichever takes longer to read its files.
+    private let loading = Lock(())
 
     /// Loads the first context.
     ///
@@ -139,13 +141,17 @@ package final class TLSContextSource: Sendable {
     /// Loads again. Connections that exist keep what they have; if loading fails, so do new ones. Reads files, so that
     /// it is not for a loop.
     package func reload() throws(TLSError) {
-        let next = try state.withLock { $0.load }()
-        state.withLock { $0.context = next }
+        try loading.withLock { _ throws(TLSError) in
+            let next = try state.withLock { $0.load }()
+            state.withLock { $0.context = next }
+        }
     }
 
     /// Loads another context, now and from here on; if that fails, all stays as it was.
     package func replaceLoader(_ load: @escaping @Sendable () throws(TLSError) -> TLSContext) throws(TLSError) {
-        let next = try load()
-        state.withLock { $0 = State(load: load, context: next) }
+        try loading.withLock { _ throws(TLSError) in
+            let next = try load()
+            state.withLock { $0 = State(load: load, context: next) }
+        }
     }
 }

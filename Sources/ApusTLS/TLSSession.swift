@@ -35,13 +35,20 @@ package final class TLSSession {
     /// What a record adds to its plaintext, at the most: 29 bytes with the suites that HTTP/2 allows, and room for a
     /// KeyUpdate in front of it.
     package static let recordOverheadBytesMax = 64
+    /// Records that are encrypted with one key: AES-GCM is good for 24 million full ones (RFC 8446 §5.5), not half a
+    /// terabyte, and OpenSSL does not count. In TLS 1.2 there is no other key to be had.
+    static let recordsOfOneKeyMax = 1 << 24
     /// The plaintext of one record (RFC 8446 §5.1), and the least that `plaintext` must have room for.
     package static let recordBytesMax = 16 * 1024
     /// What is kept while a decision about the peer is awaited; a connection that stops reading stays far below.
     private static let heldBytesMax = 256 * 1024
+    /// Steps of OpenSSL's, four or five for a message and its answer, that a peer may cause behind the handshake
+    /// without sending data: tickets, a KeyUpdate now and then. A KeyUpdate of 27 bytes costs us 14 µs, and OpenSSL
+    /// takes any number of them.
+    static let stepsWithoutDataMax = 128
 
     package let context: TLSContext
-    package private(set) var state = TLSState.handshaking
+    package internal(set) var state = TLSState.handshaking
     /// For the tests, which do to a session what its user cannot.
     let handle: OpaquePointer
     private let transport: UnsafeMutablePointer<TLSTransport>
@@ -49,16 +56,24 @@ package final class TLSSession {
     let serverName: String?
 
     /// What came after the peer's certificate while the decision about it is awaited.
-    private var held: [UInt8] = []
-    private var hasReceived = false
+    var held: [UInt8] = []
+    /// Whether the peer has sent anything at all.
+    package private(set) var hasReceived = false
     private var isShutDown = false
-    private enum Decision { case open, accepted, refused(TLSError) }
-    private var decision = Decision.open
+    enum Decision { case open, accepted, refused(TLSError) }
+    var decision = Decision.open
     /// What the callbacks found, which is more than OpenSSL can say.
-    private var verificationError: TLSError?
-    private var peerToVerify: TLSPeer?
+    var verificationError: TLSError?
+    var peerToVerify: TLSPeer?
     /// A server: what the client offered in place of `h2`.
     var protocolsOffered: [String]?
+    /// A client: when the session began that it asked the server to resume.
+    var resumedAuthentication: Int64?
+    var isHandshakeOver = false
+    /// Since the handshake was over, or data came.
+    private var stepsWithoutData = 0
+    /// How many records may still be encrypted with the keys that there are.
+    var recordsUntilKeyUpdate = TLSSession.recordsOfOneKeyMax
 
     /// The connection's agreement, once it is established.
     package private(set) lazy var info: TLSConnectionInfo? = makeInfo()
@@ -79,7 +94,10 @@ package final class TLSSession {
         try self.init(context, serverName: name.text)
         unsafe SSL_set_connect_state(handle)
         try expect(name)
-        if let session = context.resumable?.take(for: name.text) { unsafe SSL_set_session(handle, session.pointer) }
+        if let session = context.resumable?.take(for: name.text) {
+            resumedAuthentication = session.authenticatedAt
+            unsafe SSL_set_session(handle, session.pointer)
+        }
     }
 
     private init(_ context: TLSContext, serverName: String?) throws(TLSError) {
@@ -210,6 +228,7 @@ extension TLSSession {
                 result = unsafe SSL_read_ex(handle, start + filled, plaintext.count - filled, &count)
                 if result != 1 { break }
                 filled += count
+                stepsWithoutData = 0
             }
             let problem = result == 1 ? SSL_ERROR_NONE : unsafe SSL_get_error(handle, result)
             let errors = problem == SSL_ERROR_SSL || problem == SSL_ERROR_SYSCALL ? OpenSSLErrors.take() : nil
@@ -217,11 +236,31 @@ extension TLSSession {
             guard case .established = state else { return }
             switch problem {
             case SSL_ERROR_NONE: continue
-            case SSL_ERROR_WANT_READ: return
+            case SSL_ERROR_WANT_READ: return refuseFlood()
             case SSL_ERROR_ZERO_RETURN: state = .closed
             default: fail(describe(errors ?? OpenSSLErrors()))
             }
         }
+    }
+}
+
+// MARK: - Floods
+
+// SAFETY: see `TLSSession`; what a call is given is the caller's for its length.
+extension TLSSession {
+    /// From OpenSSL: it sends or reads a message of a handshake, or an alert.
+    func noteStep() {
+        guard isHandshakeOver else { return }
+        stepsWithoutData += 1
+        // OpenSSL would go on with what there is to read; without it, it returns.
+        if stepsWithoutData > Self.stepsWithoutDataMax { unsafe transport.pointee.isInputStopped = true }
+    }
+
+    /// A peer may ask for new keys again and again, or in TLS 1.2 for a new handshake. RFC 8446 §4.6.3 sets no limit.
+    private func refuseFlood() {
+        guard unsafe transport.pointee.isInputStopped else { return }
+        unsafe SSL_shutdown(handle)
+        fail(TLSError(.protocolFailure, "\(peerRole) sent handshake messages and no data, without end"))
     }
 }
 
@@ -258,6 +297,8 @@ extension TLSSession {
             let room = unsafe output.count - transport.pointee.outputBytes
             guard room >= count + Self.recordOverheadBytesMax else { break }
             OpenSSLErrors.clear()
+            recordsUntilKeyUpdate -= 1
+            if recordsUntilKeyUpdate == 0 { updateKey() }
             var written = 0
             guard unsafe SSL_write_ex(handle, start + consumed, count, &written) == 1 else {
                 fail(describe(OpenSSLErrors.take()))
@@ -266,6 +307,13 @@ extension TLSSession {
             consumed += written
         }
         return (consumed, unsafe transport.pointee.outputBytes)
+    }
+
+    /// Has the next record encrypted with a new key, after a KeyUpdate message (RFC 8446 §4.6.3).
+    private func updateKey() {
+        recordsUntilKeyUpdate = Self.recordsOfOneKeyMax
+        guard unsafe SSL_version(handle) == TLS1_3_VERSION else { return }
+        unsafe SSL_key_update(handle, SSL_KEY_UPDATE_NOT_REQUESTED)
     }
 
     /// Says that nothing follows (close_notify); what was encrypted before stays valid. Nothing is read from here on.
@@ -279,141 +327,5 @@ extension TLSSession {
         // In the middle of a handshake OpenSSL has no close_notify to send, and says so.
         unsafe SSL_shutdown(handle)
         OpenSSLErrors.clear()
-    }
-}
-
-// MARK: - The handshake
-
-// SAFETY: see `TLSSession`; what a call is given is the caller's for its length.
-extension TLSSession {
-    private func handshake() {
-        OpenSSLErrors.clear()
-        let result = unsafe SSL_do_handshake(handle)
-        if result == 1 { return handshakeEnded() }
-        switch unsafe SSL_get_error(handle, result) {
-        case SSL_ERROR_WANT_READ: break
-        case SSL_ERROR_WANT_RETRY_VERIFY: state = .awaitingVerification(peerToVerify ?? TLSPeer())
-        case SSL_ERROR_ZERO_RETURN:
-            fail(TLSError(.truncated, "\(peerRole) closed TLS (close_notify) in the middle of the handshake"))
-        default: fail(describe(OpenSSLErrors.take()))
-        }
-    }
-
-    private func handshakeEnded() {
-        guard let selected = selectedProtocol, selected == "h2" else {
-            unsafe SSL_shutdown(handle)
-            return fail(describeMissingProtocol())
-        }
-        state = .established
-        guard context.role == .server, context.verifyPeer != nil, let peer = makePeer() else { return }
-        state = .awaitingVerification(peer)
-    }
-
-    fileprivate func fail(_ error: TLSError) {
-        state = .failed(error)
-        held = []
-    }
-
-    private func describe(_ errors: OpenSSLErrors) -> TLSError {
-        if let verificationError { return verificationError }
-        if protocolsOffered != nil { return describeMissingProtocol() }
-        return TLSError(errors, from: peerRole, isClient: context.role == .client)
-    }
-
-    private func describeMissingProtocol() -> TLSError {
-        var text = "\(peerRole) did not agree on h2 (ALPN)"
-        if let offered = protocolsOffered {
-            text += offered.isEmpty ? ": it offers no protocol" : ": it offers \(offered.joined(separator: ", "))"
-        }
-        return TLSError(.noApplicationProtocol, text)
-    }
-
-    /// Asks OpenSSL to look for a name, and to demand it of the server's certificate.
-    private func expect(_ name: ServerName) throws(TLSError) {
-        OpenSSLErrors.clear()
-        if !name.isAddress, !name.text.isEmpty, unsafe copenssl_set_server_name(handle, name.text) != 1 {
-            throw TLSError(.invalidConfiguration, "“\(name.text)” is no server name\(OpenSSLErrors.take().suffix)")
-        }
-        guard context.verification == .full else { return }
-        let flags = UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT)
-        unsafe SSL_set_hostflags(handle, flags)
-        let isSet =
-            name.isAddress
-            ? unsafe X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(handle), name.text)
-            : unsafe name.text.isEmpty ? 0 : SSL_set1_host(handle, name.text)
-        guard isSet == 1 else {
-            throw TLSError(.invalidConfiguration, "there is no server name to verify: “\(name.text)”")
-        }
-    }
-
-    /// From OpenSSL: is this peer's certificate acceptable?
-    func verify(_ storeContext: OpaquePointer) -> Bool {
-        switch decision {
-        case .accepted:
-            unsafe X509_STORE_CTX_set_error(storeContext, X509_V_OK)
-            return true
-        case .refused(let error):
-            unsafe X509_STORE_CTX_set_error(storeContext, X509_V_ERR_APPLICATION_VERIFICATION)
-            verificationError = error
-            return false
-        case .open: break
-        }
-        if context.verification == .none {
-            unsafe X509_STORE_CTX_set_error(storeContext, X509_V_OK)
-        } else if unsafe X509_verify_cert(storeContext) != 1 {
-            verificationError = unsafe TLSError(verificationOf: storeContext, from: peerRole, serverName: serverName)
-            return false
-        }
-        guard context.role == .client, context.verifyPeer != nil else { return true }
-        guard let certificate = unsafe X509_STORE_CTX_get0_cert(storeContext) else { return false }
-        peerToVerify = unsafe TLSPeer(
-            certificate: certificate,
-            chain: X509_STORE_CTX_get0_untrusted(storeContext),
-            isVerified: context.verification != .none
-        )
-        return unsafe copenssl_set_retry_verify(handle) == 1
-    }
-
-    /// From OpenSSL: a session that may be resumed later.
-    func keep(_ session: ResumableSession) {
-        guard let serverName, let resumable = context.resumable else { return }
-        if case .failed = state { return }
-        resumable.insert(session, for: serverName)
-    }
-}
-
-// MARK: - What was agreed
-
-// SAFETY: see `TLSSession`; what a call is given is the caller's for its length.
-extension TLSSession {
-    /// Who is at the other end, for messages.
-    var peerRole: String { context.role == .client ? "the server" : "the client" }
-
-    private var selectedProtocol: String? {
-        var bytes: UnsafePointer<UInt8>?
-        var count: UInt32 = 0
-        unsafe SSL_get0_alpn_selected(handle, &bytes, &count)
-        guard let bytes = unsafe bytes, count > 0 else { return nil }
-        return unsafe String(decoding: UnsafeBufferPointer(start: bytes, count: Int(count)), as: UTF8.self)
-    }
-
-    private func makePeer() -> TLSPeer? {
-        guard let certificate = unsafe SSL_get0_peer_certificate(handle) else { return nil }
-        let isVerified = unsafe context.verification != .none && SSL_get_verify_result(handle) == Int(X509_V_OK)
-        return unsafe TLSPeer(certificate: certificate, chain: SSL_get_peer_cert_chain(handle), isVerified: isVerified)
-    }
-
-    private func makeInfo() -> TLSConnectionInfo? {
-        guard unsafe SSL_is_init_finished(handle) == 1, let selected = selectedProtocol else { return nil }
-        let asked = unsafe SSL_get_servername(handle, TLSEXT_NAMETYPE_host_name).map { unsafe String(cString: $0) }
-        let suite = unsafe SSL_CIPHER_get_name(SSL_get_current_cipher(handle)).map { unsafe String(cString: $0) }
-        return TLSConnectionInfo(
-            version: unsafe String(cString: SSL_get_version(handle)),
-            cipherSuite: suite ?? "",
-            applicationProtocol: selected,
-            serverName: asked,
-            isResumed: unsafe SSL_session_reused(handle) == 1,
-            peer: makePeer()
-        )
     }
 }

@@ -15,6 +15,8 @@ struct TLSTransport {
     var input = unsafe UnsafeRawBufferPointer(start: nil, count: 0)
     var output = unsafe UnsafeMutableRawBufferPointer(start: nil, count: 0)
     var outputBytes = 0
+    /// OpenSSL is to be given nothing more, whatever there is.
+    var isInputStopped = false
     private var pending: [UInt8] = []
     private var pendingStart = 0
 
@@ -22,7 +24,7 @@ struct TLSTransport {
 
     /// Copies out the next bytes of the input.
     mutating func read(into target: UnsafeMutableRawBufferPointer) -> Int {
-        let count = unsafe min(target.count, input.count)
+        let count = isInputStopped ? 0 : unsafe min(target.count, input.count)
         if count > 0 {
             unsafe target.copyMemory(from: UnsafeRawBufferPointer(rebasing: input[..<count]))
             unsafe input = UnsafeRawBufferPointer(rebasing: input[count...])
@@ -41,6 +43,11 @@ struct TLSTransport {
             return true
         }
         guard pending.count - pendingStart + bytes.count <= Self.pendingBytesMax else { return false }
+        // What has left is no longer kept: a peer that never takes all of it must not have it grow for ever.
+        if pendingStart > pending.count / 2 {
+            pending.removeSubrange(..<pendingStart)
+            pendingStart = 0
+        }
         unsafe pending.append(contentsOf: bytes)
         return true
     }

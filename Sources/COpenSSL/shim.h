@@ -11,6 +11,7 @@
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 #include <stdint.h>
+#include <time.h>
 
 // The library ---------------------------------------------------------------------------------------------------------
 
@@ -23,6 +24,9 @@ static inline int copenssl_start(void) {
 static inline int copenssl_error_library(unsigned long code) { return ERR_GET_LIB(code); }
 static inline int copenssl_error_reason(unsigned long code) { return ERR_GET_REASON(code); }
 static inline void copenssl_free(void *memory) { OPENSSL_free(memory); }
+
+/// Seconds since 1970, as sessions and certificates count time.
+static inline int64_t copenssl_now(void) { return (int64_t)time(NULL); }
 
 // Contexts ------------------------------------------------------------------------------------------------------------
 
@@ -182,11 +186,13 @@ static inline const SSL_CIPHER *copenssl_cipher(const STACK_OF(SSL_CIPHER) *list
     return sk_SSL_CIPHER_value(list, index);
 }
 
-/// Whether HTTP/2 allows the suite: an AEAD with ephemeral keys (RFC 9113 §9.2.2 and appendix A).
+/// Whether HTTP/2 allows the suite: an AEAD with ephemeral keys, between peers that show who they are (RFC 9113 §9.2.2
+/// and appendix A, which lists the anonymous suites too).
 static inline int copenssl_cipher_is_allowed(const SSL_CIPHER *cipher) {
     int exchange = SSL_CIPHER_get_kx_nid(cipher);
     int is_ephemeral = exchange == NID_kx_ecdhe || exchange == NID_kx_dhe || exchange == NID_kx_any;
-    return SSL_CIPHER_is_aead(cipher) && is_ephemeral;
+    int is_anonymous = SSL_CIPHER_get_auth_nid(cipher) == NID_auth_null;
+    return SSL_CIPHER_is_aead(cipher) && is_ephemeral && !is_anonymous;
 }
 
 #endif

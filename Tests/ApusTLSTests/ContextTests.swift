@@ -1,3 +1,5 @@
+import ApusBase
+import Foundation
 import Testing
 
 @testable import ApusTLS
@@ -46,6 +48,10 @@ struct ContextTests {
             (
                 .test("server") { $0.cipherSuites = "ECDHE-RSA-AES128-GCM-SHA256:AES128-SHA" },
                 .invalidConfiguration, "HTTP/2 forbids AES128-SHA (RFC 9113 §9.2.2)"
+            ),
+            (
+                .test("server") { $0.cipherSuites = "ADH-AES128-GCM-SHA256:@SECLEVEL=0" },
+                .invalidConfiguration, "HTTP/2 forbids ADH-AES128-GCM-SHA256 (RFC 9113 §9.2.2)"
             ),
             (.test("server") { $0.cipherSuites = "nonsense" }, .invalidConfiguration, "“nonsense”"),
             (.test("server") { $0.cipherSuitesTLS13 = "nonsense" }, .invalidConfiguration, "“nonsense”"),
@@ -159,6 +165,39 @@ struct ContextTests {
         #expect(still.client.session.info?.peer?.subject == "CN=one.example")
     }
 
+    @Test("and one that loads slowly does not undo a later one")
+    func slowReload() async throws {
+        let (entered, gate, replaced) = (Holder(0), Holder(0), Holder(0))
+        let source = try TLSContextSource { () throws(TLSError) in
+            entered.value += 1
+            // The second load takes until the test lets it go on.
+            while entered.value > 1, gate.value == 0 { usleep(1000) }
+            return try TLSContext(.test("server"))
+        }
+        async let slow: Void = Self.onThread { try? source.reload() }
+        while entered.value < 2 { try await Task.sleep(for: .milliseconds(1)) }
+        async let later: Void = Self.onThread {
+            try? source.replaceLoader { () throws(TLSError) in try TLSContext(.test("one")) }
+            replaced.value = 1
+        }
+        // It may wait for the first, or not.
+        for _ in 0..<300 where replaced.value == 0 { try await Task.sleep(for: .milliseconds(1)) }
+        gate.value = 1
+        _ = await (slow, later)
+        let pair = try SessionPair(try TLSContext(.test { $0.verification = .chain }), source.current)
+        pair.handshake()
+        #expect(pair.client.session.info?.peer?.subject == "CN=one.example")
+    }
+
+    private static func onThread(_ body: @escaping @Sendable () -> Void) async {
+        await withCheckedContinuation { continuation in
+            Thread {
+                body()
+                continuation.resume()
+            }.start()
+        }
+    }
+
     @Test("and used by many threads at once, while it is loaded again")
     func threads() async throws {
         let server = try TLSContextSource { () throws(TLSError) in try TLSContext(.test("server-ec", "one")) }
@@ -189,9 +228,12 @@ struct ContextTests {
     }
 
     /// A value that a test changes under a closure.
-    // The test uses it on one thread.
-    private final class Holder: @unchecked Sendable {
-        var value: String
-        init(_ value: String) { self.value = value }
+    private final class Holder<Value: Sendable>: Sendable {
+        private let storage: Lock<Value>
+        init(_ value: Value) { storage = Lock(value) }
+        var value: Value {
+            get { storage.withLock { $0 } }
+            set { storage.withLock { $0 = newValue } }
+        }
     }
 }

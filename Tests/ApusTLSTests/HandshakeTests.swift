@@ -72,6 +72,25 @@ struct HandshakeTests {
         }
     }
 
+    @Test("a key is not used for more records than it is good for", arguments: [TLSVersion.tls12, .tls13])
+    func keyUpdate(version: TLSVersion) throws {
+        let pair = try SessionPair(.test { $0.maximumVersion = version }, .test("server"))
+        pair.handshake()
+        pair.client.session.recordsUntilKeyUpdate = 3
+        var sizes: [Int] = []
+        for number in 0..<5 {
+            let record = pair.client.output(of: [UInt8(number)], roomBytes: TLSSession.encryptedBytesMax(1))
+            sizes.append(record.count)
+            pair.server.receive(record)
+        }
+        // The third has a KeyUpdate in front of it, which TLS 1.2 does not know.
+        let record = sizes[0]
+        #expect(sizes == [record, record, version == .tls13 ? record + 27 : record, record, record])
+        #expect(pair.server.received == [0, 1, 2, 3, 4])
+        pair.deliver(pair.server.output(of: [9]), to: pair.client)
+        #expect(pair.client.received == [9])
+    }
+
     @Test("with a buffer for one record, plaintext is taken record by record")
     func littleRoom() throws {
         let pair = try SessionPair(.test(), .test("server"))

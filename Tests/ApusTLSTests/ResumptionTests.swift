@@ -1,3 +1,4 @@
+import COpenSSL
 import Testing
 
 @testable import ApusTLS
@@ -84,6 +85,25 @@ struct ResumptionTests {
         #expect(peer.spiffeID == "spiffe://test.example/client")
         #expect(peer.isVerified)
         #expect(peer.certificateChain.count == 1)
+    }
+
+    @Test("but not for ever: from the handshake with certificates on time counts", arguments: [true, false])
+    func lifetime(isServersLimit: Bool) throws {
+        let client = try TLSContext(.test())
+        let server = try TLSContext(.test("server"))
+        // SAFETY: nobody else uses the contexts yet.
+        #expect(unsafe SSL_CTX_get_timeout(client.primary) == 7200 && SSL_CTX_get_timeout(server.primary) == 7200)
+        unsafe _ = SSL_CTX_set_timeout(isServersLimit ? server.primary : client.primary, 1)
+        #expect(try !isResumed(connect(client, server)))
+        #expect(try isResumed(connect(client, server)))
+        // Each of these tickets is younger than a second.
+        let clock = ContinuousClock()
+        let end = clock.now + .seconds(20)
+        var pair = try connect(client, server)
+        while isResumed(pair), clock.now < end { pair = try connect(client, server) }
+        #expect(!isResumed(pair))
+        // The whole handshake begins another session.
+        #expect(try isResumed(connect(client, server)))
     }
 
     @Test("and keeps a bounded number of them")
