@@ -88,6 +88,20 @@ public final class Channel: Sendable {
         try core.tls?.reload(describedAs: "the TLS of the channel to \(target)")
     }
 
+    /// Gives connections to come another TLS configuration; one that exists goes on as it is. Blocks while it reads
+    /// files.
+    ///
+    /// - Throws: `INVALID_ARGUMENT` when it cannot be loaded, then everything stays as it was; `FAILED_PRECONDITION`
+    ///   for a channel in plaintext.
+    public func replaceTLS(_ configuration: ClientTLS) throws(RPCError) {
+        guard let tls = core.tls else {
+            throw RPCError(code: .failedPrecondition, message: "the channel to \(target) speaks plaintext")
+        }
+        try tls.replace(describedAs: "the TLS of the channel to \(target)") { () throws(TLSError) in
+            try TLSContext(configuration)
+        }
+    }
+
     /// Begins to connect, so that the first call need not wait for it. Returns at once; does nothing unless the channel
     /// is idle.
     public func connect() { core.connect() }

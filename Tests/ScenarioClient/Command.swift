@@ -10,6 +10,8 @@ internal import Foundation
 ///     load     `workers` that make `calls` each, one after another; a `summary` follows
 ///     channels `count` channels, each opened, used for one call and closed, by `workers`; a `summary` follows
 ///     echo     one call by the stub of echo.v1.EchoService: `id`, `kind`, `texts`
+///     reload-tls, replace-tls (with the server name `tls_server_name`): `reloaded` follows, with the error if there is
+///              one
 ///     connect, state, figures, close
 struct Command: Decodable, Sendable {
     enum Kind: String, Decodable { case unary, server, client, bidi }
@@ -60,6 +62,7 @@ struct Command: Decodable, Sendable {
     var workers: Int?
     var calls: Int?
     var texts: [String]?
+    var tlsServerName: String?
 
     static func unary(path: String) -> Command { Command(do: "start", id: "main", kind: .unary, path: path) }
 

@@ -21,7 +21,13 @@ struct SecurityOptions: ParsableArguments {
     var tlsVerificationMs: Int?
 
     var security: ChannelSecurity? {
-        guard tls else { return securityUnsaid ? nil : .plaintext }
+        if let configuration { return .tls(configuration) }
+        return securityUnsaid ? nil : .plaintext
+    }
+
+    /// `nil` for plaintext.
+    var configuration: ClientTLS? {
+        guard tls else { return nil }
         var configuration = ClientTLS()
         if let tlsCa { configuration.trustRoots = .file(tlsCa) }
         if let tlsCert, let tlsKey { configuration.credentials = .pem(chainFile: tlsCert, keyFile: tlsKey) }
@@ -39,7 +45,7 @@ struct SecurityOptions: ParsableArguments {
                 if peer.subject == tlsRefuse { throw Refusal() }
             }
         }
-        return .tls(configuration)
+        return configuration
     }
 }
 

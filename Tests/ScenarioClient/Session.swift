@@ -42,6 +42,7 @@ final class Session: Sendable {
         case "connect": channel.connect()
         case "state": Output.say("state", ["state": .string("\(channel.state)")])
         case "figures": sayFigures()
+        case "reload-tls", "replace-tls": reloadTLS(command)
         case "close": close()
         default: Output.say("misunderstood", ["text": .string("there is no command \(command.do)")])
         }
@@ -59,6 +60,22 @@ final class Session: Sendable {
         let other = try Channel(options.target, security: .plaintext, eventLoops: loops, logger: logger)
         otherChannel.withLock { $0 = other }
         return other.executor
+    }
+
+    private func reloadTLS(_ command: Command) {
+        do throws(RPCError) {
+            if command.do == "reload-tls" {
+                try channel.reloadTLS()
+            } else if var configuration = options.security.configuration {
+                configuration.serverName = command.tlsServerName
+                try channel.replaceTLS(configuration)
+            } else {
+                try channel.replaceTLS(ClientTLS())
+            }
+            Output.say("reloaded", ["error": .null])
+        } catch {
+            Output.say("reloaded", ["error": .string("\(error.code): \(error.message)")])
+        }
     }
 
     private func close() {

@@ -50,36 +50,46 @@ extension HTTP2Connection {
         case .awaitingVerification(let peer): verify(peer)
         case .established: noteSecured()
         case .closed: return close("the peer closed it")
-        case .failed(let error):
-            // What explains it to the peer, an alert, is written if the socket takes it.
-            flushSecured()
-            securityFailed(error)
-            return close("TLS: \(error)")
+        case .failed(let error): return securityEnded(error, tls)
         }
         if tls.hasOutput { scheduleFlush() }
     }
 
+    private func securityEnded(_ error: TLSError, _ tls: TLSSession) {
+        securityFailed(error)
+        // What explains it to the peer, an alert, is written if the socket takes it.
+        // SAFETY: there are no bytes at no address.
+        _ = unsafe writeEncrypted(UnsafeRawBufferPointer(start: nil, count: 0), tls)
+        // A client has sent its first calls behind its handshake: to close the socket before they are read would make
+        // the kernel drop the alert, and the client would never know why.
+        if framer.role == .server, error.reason != .truncated {
+            return linger(cause: "TLS: \(error)")
+        }
+        close("TLS: \(error)")
+    }
+
+    // MARK: The application's decision
+
+    /// Whether a decision about the peer is awaited.
+    var isVerifying: Bool { verification != nil }
+
     /// Asks the application about the peer. HTTP/2 stands still until it has decided.
     private func verify(_ peer: TLSPeer) {
         guard !isVerifying, let verifier = tls?.context.verifyPeer else { return }
-        isVerifying = true
         setInterest([])
-        let verification = PeerVerification(self)
-        Task.detached {
-            var refusal: String?
-            do {
-                try await verifier(peer)
-            } catch {
-                refusal = "\(error)"
-            }
-            verification.ended(refusal)
-        }
+        verification = PeerVerification(self, peer, verifier)
     }
 
-    fileprivate func verificationEnded(_ refusal: String?) {
+    /// Nobody waits for the decision any more.
+    final func endVerification() {
+        verification?.cancel()
+        verification = nil
+    }
+
+    final func verificationEnded(_ refusal: String?) {
         guard phase == .open, isVerifying, let tls else { return }
-        isVerifying = false
-        setInterest(.read)
+        verification = nil
+        if isUnsentEmpty { setInterest(.read) }
         // SAFETY: the buffer is the loop's, and is used up before anything else runs on the loop.
         let state = unsafe tls.verificationEnded(refusal: refusal, plaintext: loop.plaintextScratch) {
             unsafe deliver($0)
@@ -106,6 +116,7 @@ extension HTTP2Connection {
                 return close("the HTTP/2 session failed: \(framer.lastDiagnosis)")
             }
             if unsafe !writeEncrypted(UnsafeRawBufferPointer(rebasing: buffer[..<count]), tls) { return }
+            if case .failed(let error) = tls.state { return securityEnded(error, tls) }
             written += count
             if buffer.count - count >= HTTP2Session.frameBytesMax, !outputRanDry() { break }
         }
@@ -139,22 +150,5 @@ extension HTTP2Connection {
         let step = unsafe tls.encrypt(UnsafeRawBufferPointer(start: nil, count: 0), into: loop.writeScratch)
         let bytes = unsafe [UInt8](UnsafeRawBufferPointer(rebasing: loop.writeScratch[..<step.written]))
         if isUnsentEmpty { writePlainly(bytes) }
-    }
-}
-
-/// A connection whose peer the application is asked about.
-///
-/// Sendable, because the connection is touched on its loop alone.
-private final class PeerVerification: @unchecked Sendable {
-    private let connection: HTTP2Connection
-    private let loop: EventLoop
-
-    init(_ connection: HTTP2Connection) {
-        self.connection = connection
-        loop = connection.loop
-    }
-
-    func ended(_ refusal: String?) {
-        loop.execute { self.connection.verificationEnded(refusal) }
     }
 }

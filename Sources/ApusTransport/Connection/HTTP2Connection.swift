@@ -38,8 +38,8 @@ class HTTP2Connection {
     let tls: TLSSession?
     /// Whether HTTP/2 may flow: there is no TLS, or its handshake has ended and the peer is accepted.
     var isSecured: Bool
-    /// A decision about the peer is awaited: nothing is read until then.
-    var isVerifying = false
+    /// The application's decision about the peer, which is awaited: nothing is read until then.
+    var verification: PeerVerification?
     private var registration: EventLoop.Registration?
     private var interest: EventLoop.Interest = .read
     private(set) var phase = Phase.open
@@ -93,6 +93,7 @@ class HTTP2Connection {
         sayGoodbye()
         phase = .lingering
         tearDown(cause: cause)
+        endVerification()
         do {
             try SystemCalls.shutdownWriting(descriptor)
             setInterest(.read)
@@ -113,6 +114,7 @@ class HTTP2Connection {
         if wasOpen { sayGoodbye() }
         phase = .closed
         loop.cancel(lingerTimer)
+        endVerification()
         if let registration { loop.deregister(registration) }
         tearDown(cause: cause)
         SystemCalls.close(descriptor)
@@ -250,7 +252,7 @@ extension HTTP2Connection: TurnEndHandler {
 
     /// The socket is full. A peer that makes us answer and does not read is not read from either.
     private func waitForRoom() {
-        let mayRead = framer.queuedControlFrames <= Self.queuedControlFramesMax
+        let mayRead = framer.queuedControlFrames <= Self.queuedControlFramesMax && !isVerifying
         setInterest(mayRead ? [.read, .write] : .write)
     }
 

@@ -122,8 +122,10 @@ final class ServerConnection: HTTP2Connection {
     override func secured(_ info: TLSConnectionInfo?) { peer.secured(info) }
 
     override func securityFailed(_ error: TLSError) {
-        // Many clients hang up without a word once they have what they want.
-        let level = error.reason == .truncated && isSecured ? Logger.Level.debug : .info
+        // Many clients hang up without a word once they have what they want, and who asks whether the port is open
+        // says nothing at all.
+        let isUsual = error.reason == .truncated && (isSecured || tls?.hasReceived != true)
+        let level = isUsual ? Logger.Level.debug : .info
         shard.logger.log(
             level: level,
             "TLS with a peer failed",
@@ -178,7 +180,9 @@ extension ServerConnection: TimerHandler {
     func timerFired(tag: UInt64) {
         switch Alarm(rawValue: tag) {
         case .handshake:
-            let what = isSecured ? "did not speak HTTP/2" : "did not finish the TLS handshake"
+            let what =
+                isSecured
+                ? "did not speak HTTP/2" : isVerifying ? "was not verified" : "did not finish the TLS handshake"
             shard.logger.info(
                 "a peer \(what) in time",
                 metadata: ["peer": "\(peer.address)", "timeout": "\(shard.limits.handshakeTimeout)"]

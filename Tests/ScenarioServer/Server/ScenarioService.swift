@@ -6,7 +6,7 @@ internal import Apus
 struct ScenarioService: RPCService {
     static let name = "apus.test.v1.ScenarioService"
 
-    let journal = Journal()
+    let journal: Journal
     let gates = Gates()
     let tally = Tally()
     let keptContext = KeptContext()

@@ -41,10 +41,11 @@ struct ScenariosCommand: AsyncParsableCommand {
     private func serve(_ logger: Logger) async throws {
         let address = try ListenAddress(listen)
         let eventLoops = try threads.map { threads in try EventLoopGroup(threads: threads, logger: logger) } ?? .shared
+        let journal = Journal()
         let server = try Server(
             address,
-            services: [ScenarioService(), ServiceWithoutNonsending(), AsynchronousEcho()],
-            security: security.security,
+            services: [ScenarioService(journal: journal), ServiceWithoutNonsending(), AsynchronousEcho()],
+            security: security.security(journal),
             configuration: limits.configuration,
             eventLoops: eventLoops,
             logger: logger

@@ -20,7 +20,8 @@ struct SecurityOptions: ParsableArguments {
         if tlsCert.count != tlsKey.count { throw ValidationError("each --tls-cert needs its --tls-key") }
     }
 
-    var security: ServerSecurity {
+    /// - Parameter journal: records, under the key `verification`, what became of each verification of our own.
+    func security(_ journal: Journal) -> ServerSecurity {
         if tlsCert.isEmpty { return .plaintext }
         var tls = ServerTLS(credentials: zip(tlsCert, tlsKey).map { .pem(chainFile: $0, keyFile: $1) })
         if let tlsClientCa {
@@ -28,8 +29,10 @@ struct SecurityOptions: ParsableArguments {
         }
         if tlsRefuse != nil || tlsVerificationMs != nil {
             tls.verifyPeer = { peer in
-                try await Task.sleep(for: .milliseconds(tlsVerificationMs ?? 0))
-                if peer.subject == tlsRefuse { throw Refusal() }
+                try await journal.recording("verification") {
+                    try await Task.sleep(for: .milliseconds(tlsVerificationMs ?? 0))
+                    if peer.subject == tlsRefuse { throw Refusal() }
+                }
             }
         }
         return .tls(tls)
