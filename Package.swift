@@ -27,6 +27,7 @@ let settingsWithoutNonsending: [SwiftSetting] = [
 
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let protobufPlugin: Target.Dependency = .product(name: "SwiftProtobufPluginLibrary", package: "swift-protobuf")
 let protobuf: Target.Dependency = .product(name: "SwiftProtobuf", package: "swift-protobuf")
 
 let package = Package(
@@ -36,6 +37,7 @@ let package = Package(
         .library(name: "ApusProtobuf", targets: ["ApusProtobuf"]),
         .library(name: "EchoV1", targets: ["EchoV1"]),
         .executable(name: "apus-echo", targets: ["apus-echo"]),
+        .executable(name: "protoc-gen-apus", targets: ["protoc-gen-apus"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-log", from: "1.14.0"),
@@ -68,6 +70,18 @@ let package = Package(
             name: "EchoV1",
             dependencies: ["Apus", "ApusProtobuf", protobuf],
             swiftSettings: generatedSettings
+        ),
+
+        // The stubs: what protoc's plugin makes of a service, and the plugin itself.
+        .target(
+            name: "ApusCodeGen",
+            dependencies: [protobuf, protobufPlugin],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "protoc-gen-apus",
+            dependencies: ["ApusCodeGen", protobuf, protobufPlugin],
+            swiftSettings: settings
         ),
 
         .executableTarget(
@@ -111,6 +125,14 @@ let package = Package(
         // A peer made by hand for the tests: frames, header fields, a client. Nothing of the product is in it.
         .target(name: "TestSupport", dependencies: ["CNghttp2"], path: "Tests/TestSupport", swiftSettings: settings),
 
+        // What the generator makes of protos that are hard on it; that it compiles is half of the test.
+        .target(
+            name: "StubCorpus",
+            dependencies: ["Apus", "ApusProtobuf", protobuf],
+            path: "Tests/StubCorpus/Generated",
+            swiftSettings: generatedSettings
+        ),
+
         .testTarget(name: "ApusBaseTests", dependencies: ["ApusBase", "TestSupport"], swiftSettings: settings),
         .testTarget(name: "ApusEventLoopTests", dependencies: ["ApusEventLoop", logging], swiftSettings: settings),
         .testTarget(name: "ApusTLSTests", dependencies: ["ApusTLS", "COpenSSL"], swiftSettings: settings),
@@ -121,7 +143,7 @@ let package = Package(
         ),
         .testTarget(
             name: "ApusTests",
-            dependencies: ["Apus", "ApusProtobuf", "EchoV1", "TestSupport", logging, lifecycle],
+            dependencies: ["Apus", "ApusProtobuf", "EchoV1", "StubCorpus", "TestSupport", logging, lifecycle, protobuf],
             swiftSettings: settings
         ),
         .testTarget(name: "TidyTests", swiftSettings: settings),

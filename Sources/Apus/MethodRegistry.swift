@@ -28,9 +28,14 @@ public struct MethodOptions: Hashable, Sendable {
 /// it. An error that a handler throws ends the call: ``RPCError`` with its status, any other with `UNKNOWN`.
 public struct MethodRegistry {
     private(set) var methods: [ServedMethod] = []
+    /// What the services of the server say of themselves.
+    public let descriptors = ServedDescriptors()
     private let configuration: ServerConfiguration
 
     init(_ configuration: ServerConfiguration) { self.configuration = configuration }
+
+    /// Says what a service is, for reflection. Generated stubs do it.
+    public func describe(_ service: ServiceDescriptor) { descriptors.add(service) }
 
     /// Adds a method that takes one request and gives one response.
     @inlinable

@@ -10,8 +10,8 @@ private let importTable: [String: Set<String>] = [
     "ApusGRPCTransport": ["ApusBase", "ApusTransport", "Foundation", "GRPCCore", "Logging"],
     "ConcurrentMap": [],
     "ApusSubscriptions": ["Apus", "ConcurrentMap", "Foundation", "Logging"],
-    "ApusCodeGen": ["Foundation", "SwiftProtobufPluginLibrary"],
-    "protoc-gen-apus": ["ApusCodeGen", "Foundation", "SwiftProtobufPluginLibrary"],
+    "ApusCodeGen": ["Foundation", "SwiftProtobuf", "SwiftProtobufPluginLibrary"],
+    "protoc-gen-apus": ["ApusCodeGen", "SwiftProtobuf", "SwiftProtobufPluginLibrary"],
     "EchoV1": ["Apus", "ApusProtobuf", "SwiftProtobuf"],
 ]
 

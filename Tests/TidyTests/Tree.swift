@@ -35,7 +35,7 @@ struct Tree {
     private static func isChecked(_ path: String) -> Bool {
         let name = path.split(separator: "/").last ?? ""
         let isCode = checkedSuffixes.contains { path.hasSuffix($0) } || !name.contains(".")
-        return isCode && !path.hasSuffix(".pb.swift") && !path.hasSuffix("_pb2.py")
+        return isCode && !path.hasSuffix(".pb.swift") && !path.hasSuffix(".apus.swift") && !path.hasSuffix("_pb2.py")
     }
 
     private static func paths(below path: String, in root: String) throws -> [String] {

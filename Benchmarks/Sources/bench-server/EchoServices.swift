@@ -61,32 +61,64 @@ struct RawEcho: RPCService {
     }
 }
 
-/// Echoes messages decoded and encoded, as an application would.
+/// Echoes messages decoded and encoded, with generated stubs, as an application would.
 struct ProtoEcho: RPCService {
     let synchronous: Bool
 
     func register(with registry: inout MethodRegistry) {
+        if synchronous {
+            PromptEcho().register(with: &registry)
+        } else {
+            Echo().register(with: &registry)
+        }
         let request = ProtobufCodec<Echo_V1_EchoRequest>()
         let response = ProtobufCodec<Echo_V1_EchoResponse>()
-        if synchronous {
-            registry.synchronousUnary(get, request: request, response: response) { message, _ in
-                Echo_V1_EchoResponse.with { $0.text = message.text }
-            }
-        } else {
-            registry.unary(get, request: request, response: response) { message, _ in
-                Echo_V1_EchoResponse.with { $0.text = message.text }
-            }
-        }
         registry.unary(fetch, request: request, response: response) { _, _ in fetched }
-        registry.bidirectionalStreaming(update, request: request, response: response) { requests, responses, _ in
-            for try await message in requests {
-                try await responses.write(Echo_V1_EchoResponse.with { $0.text = message.text })
-            }
-        }
         registry.serverStreaming(repeatText, request: request, response: response) { message, responses, _ in
             for _ in 0..<(try count(in: message.text)) {
                 try await responses.write(Echo_V1_EchoResponse.with { $0.text = messageText })
             }
         }
+    }
+}
+
+private protocol EchoStreams {}
+
+extension EchoStreams {
+    func expand(
+        _ request: Echo_V1_EchoRequest,
+        responses: ResponseWriter<Echo_V1_EchoResponse>,
+        context: CallContext
+    ) async throws {
+        for word in request.text.split(separator: " ") { try await responses.write(.with { $0.text = String(word) }) }
+    }
+
+    func collect(
+        _ requests: RequestStream<Echo_V1_EchoRequest>,
+        context: CallContext
+    ) async throws -> Echo_V1_EchoResponse {
+        var words: [String] = []
+        for try await request in requests { words.append(request.text) }
+        return .with { $0.text = words.joined(separator: " ") }
+    }
+
+    func update(
+        _ requests: RequestStream<Echo_V1_EchoRequest>,
+        responses: ResponseWriter<Echo_V1_EchoResponse>,
+        context: CallContext
+    ) async throws {
+        for try await request in requests { try await responses.write(.with { $0.text = request.text }) }
+    }
+}
+
+private struct PromptEcho: Echo_V1_EchoService.SynchronousHandler, EchoStreams {
+    func get(_ request: Echo_V1_EchoRequest, context: CallContext) -> Echo_V1_EchoResponse {
+        .with { $0.text = request.text }
+    }
+}
+
+private struct Echo: Echo_V1_EchoService.Handler, EchoStreams {
+    func get(_ request: Echo_V1_EchoRequest, context: CallContext) async throws -> Echo_V1_EchoResponse {
+        .with { $0.text = request.text }
     }
 }

@@ -1,5 +1,5 @@
 /// Base64 of `-bin` metadata (RFC 4648 §4), as gRPC wants it: accepted with and without padding, sent without.
-enum Base64 {
+package enum Base64 {
     private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
 
     static func encode(_ bytes: some Collection<UInt8>) -> [UInt8] {
@@ -20,7 +20,7 @@ enum Base64 {
     }
 
     /// The bytes, or `nil` when the text is not base64. Bits left over at the end are ignored, as other stacks do.
-    static func decode(_ text: Span<UInt8>) -> [UInt8]? {
+    package static func decode(_ text: Span<UInt8>) -> [UInt8]? {
         var count = text.count
         var padding = 0
         while count > 0, padding < 2, text[count - 1] == UInt8(ascii: "=") {

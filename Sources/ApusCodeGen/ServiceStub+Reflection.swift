@@ -1,0 +1,50 @@
+import Foundation
+import SwiftProtobuf
+import SwiftProtobufPluginLibrary
+
+// The descriptors that reflection shows: the service's file and all that it imports, in the order in which each comes
+// after its own imports, without comments.
+
+extension ServiceStub {
+    /// Characters of base64 in a line.
+    private static let lineWidth = 100
+
+    func printDescriptor(to printer: inout CodePrinter) {
+        printer.print(
+            """
+
+            /// What reflection shows of the service.
+            \(access)static let descriptor = Apus.ServiceDescriptor(
+                name: name,
+                files: [\n
+            """
+        )
+        for file in filesInOrder() {
+            // The bytes of a proto that was just parsed: they are all there.
+            let bytes = (try? file.extractProto().serializedData()) ?? Data()
+            printer.print("        Apus.ServiceDescriptor.File(\n")
+            printer.print("            name: \"\(file.name)\",\n")
+            printer.print("            base64: \"\"\"\n")
+            var text = Substring(bytes.base64EncodedString())
+            while !text.isEmpty {
+                let isLast = text.count <= Self.lineWidth
+                printer.print("                \(text.prefix(Self.lineWidth))\(isLast ? "" : "\\")\n")
+                text = text.dropFirst(Self.lineWidth)
+            }
+            printer.print("                \"\"\"\n        ),\n")
+        }
+        printer.print("    ]\n)\n")
+    }
+
+    private func filesInOrder() -> [FileDescriptor] {
+        var seen: Set<String> = []
+        var files: [FileDescriptor] = []
+        func visit(_ file: FileDescriptor) {
+            guard seen.insert(file.name).inserted else { return }
+            for dependency in file.dependencies { visit(dependency) }
+            files.append(file)
+        }
+        visit(service.file)
+        return files
+    }
+}
