@@ -182,13 +182,17 @@ extension ServerSession {
         }
     }
 
+    /// The most that a status message may take, whatever a peer says of itself: one field of 64 KiB is a connection
+    /// error to nghttp2 (HPACK), and would end all other calls with this one. A message is for people to read.
+    private static var messageFieldBytesMax: Int { 16 * 1024 }
+
     /// Adds status, message and metadata, in as many bytes as the peer takes: the message is shortened first, then the
     /// metadata left out.
     func addStatus(_ error: RPCError) {
         let messageOverhead = "grpc-message".utf8.count + 32
         hot.value.fields.add("grpc-status", Array("\(error.code.rawValue)".utf8))
         let message = PercentEncoding.encode(error.message)
-        let room = (peerMaxHeaderListBytes ?? .max) - hot.value.fields.listBytes
+        let room = min((peerMaxHeaderListBytes ?? .max) - hot.value.fields.listBytes, Self.messageFieldBytesMax)
         if message.count + messageOverhead <= room {
             hot.value.fields.add("grpc-message", message)
         } else if room > messageOverhead {
