@@ -16,14 +16,14 @@ package enum IOResult: Sendable {
 ///
 /// Each call is repeated when a signal interrupts it and may be repeated, keeps its descriptors from children
 /// (CLOEXEC), and never raises SIGPIPE. Errors that only a bug of ours can cause stop a debug build; in a release
-/// build they are thrown like any other. Every call that can fail passes through `once`, which is where faults can be
-/// injected.
+/// build they are thrown like any other. Every call that can fail passes through `once`, where tests inject faults into
+/// debug builds (``SystemCallFaults``).
 package enum SystemCalls {
     // SAFETY: each pointer is to a local or to the caller's memory and is used only while the call lasts; the kernel
     // keeps none of them.
 
     /// The calls, by the name an error shows.
-    enum Name: String {
+    package enum Name: String, Sendable {
         case read, send, write, close, eventfd, socket, bind, listen, accept, connect, shutdown, getsockopt, setsockopt
         case getsockname, getpeername, socketpair, lstat, unlink, fcntl
         case epollCreate = "epoll_create1"
@@ -35,6 +35,9 @@ package enum SystemCalls {
     /// Runs one call, once. Answers what the call does, or its negated errno.
     @inline(__always)
     static func once(_ name: Name, _ call: () -> Int) -> Int {
+        #if DEBUG
+            if let error = SystemCallFaults.error(for: name) { return -Int(error) }
+        #endif
         let result = call()
         if result >= 0 { return result }
         let error = errno
@@ -76,21 +79,39 @@ package enum SystemCalls {
     @inline(__always)
     private static func ioResult(_ name: Name, _ result: Int) -> IOResult {
         if result >= 0 { return .bytes(result) }
-        if result == -Int(EAGAIN) { return .wouldBlock }
+        if isTransient(result) { return .wouldBlock }
         return .failed(failure(name, negatedErrno: result))
+    }
+
+    /// Besides a full or an empty buffer, a shortage of the kernel's memory: nothing was moved and nothing is lost, and
+    /// it ends by itself.
+    private static func isTransient(_ result: Int) -> Bool {
+        result == -Int(EAGAIN) || result == -Int(ENOBUFS) || result == -Int(ENOMEM)
+    }
+
+    /// How many bytes to ask a call for.
+    @inline(__always)
+    private static func bounded(_ count: Int, _ name: Name) -> Int {
+        #if DEBUG
+            SystemCallFaults.limit(count, name)
+        #else
+            count
+        #endif
     }
 
     // MARK: Bytes
 
     /// Reads what is there, at most what the buffer holds.
     package static func read(_ descriptor: CInt, into buffer: UnsafeMutableRawBufferPointer) -> IOResult {
-        ioResult(.read, attempt(.read) { unsafe Glibc.read(descriptor, buffer.baseAddress, buffer.count) })
+        let count = bounded(buffer.count, .read)
+        return ioResult(.read, attempt(.read) { unsafe Glibc.read(descriptor, buffer.baseAddress, count) })
     }
 
     /// Sends what the kernel takes now. A peer that is gone is an error, never a signal.
     package static func send(_ descriptor: CInt, _ bytes: UnsafeRawBufferPointer) -> IOResult {
+        let count = bounded(bytes.count, .send)
         let result = attempt(.send) {
-            unsafe Glibc.send(descriptor, bytes.baseAddress, bytes.count, clinux_msg_nosignal)
+            unsafe Glibc.send(descriptor, bytes.baseAddress, count, clinux_msg_nosignal)
         }
         return ioResult(.send, result)
     }
@@ -141,7 +162,12 @@ package enum SystemCalls {
     /// Wakes whoever waits for the eventfd.
     static func signal(_ eventDescriptor: CInt) {
         var one: UInt64 = 1
-        // A full counter is as good as a written one: it wakes.
+        let result = attempt(.write) { unsafe Glibc.write(eventDescriptor, &one, MemoryLayout<UInt64>.size) }
+        guard result == -Int(EAGAIN) else { return }
+        // The counter is full, after 2^64 wake-ups: nobody reads it, since it is watched edge-triggered, and a write
+        // that fails wakes nobody. Emptied by whoever comes here first, it can be written again.
+        var count: UInt64 = 0
+        _ = attempt(.read) { unsafe Glibc.read(eventDescriptor, &count, MemoryLayout<UInt64>.size) }
         _ = attempt(.write) { unsafe Glibc.write(eventDescriptor, &one, MemoryLayout<UInt64>.size) }
     }
 }

@@ -50,6 +50,12 @@ class HTTP2Connection {
     private var unsentStart = 0
     private var flushIsScheduled = false
     private var lingerTimer = EventLoop.TimerID.none
+    private var fruitlessEvents = FruitlessEvents()
+    /// What the kernel is not asked about for a moment, because it said "ready" and nothing could be moved.
+    private var pausedInterest: EventLoop.Interest = []
+    private var pauseTimer = EventLoop.TimerID.none
+    /// Whether the socket took nothing of what was left over.
+    private var tookNothing = false
 
     /// Takes over a connected, non-blocking socket; on its loop.
     init(descriptor: CInt, loop: EventLoop, framer: HTTP2Session, tls: TLSSession?) {
@@ -115,6 +121,7 @@ class HTTP2Connection {
         phase = .closed
         loop.cancel(lingerTimer)
         endVerification()
+        loop.cancel(pauseTimer)
         if let registration { loop.deregister(registration) }
         tearDown(cause: cause)
         SystemCalls.close(descriptor)
@@ -135,15 +142,15 @@ class HTTP2Connection {
 
 extension HTTP2Connection: DescriptorHandler {
     final func descriptorReady(_ readiness: EventLoop.Readiness) {
-        if readiness.concernsReading { read() }
-        if readiness.isWritable, phase == .open { flush() }
+        if readiness.concernsReading { read(readiness) }
+        if readiness.isWritable, phase == .open { flushBecauseOfRoom(readiness) }
     }
 
-    private func read() {
+    private func read(_ readiness: EventLoop.Readiness) {
         // A handshake's cryptography takes a good part of a millisecond: many at once would keep the loop's other
         // connections waiting.
         if !isSecured, !loop.mayDoCostlyUnit() { return }
-        for _ in 0..<Self.readsPerTurnMax {
+        for index in 0..<Self.readsPerTurnMax {
             // SAFETY: the scratch buffer is the loop's and is used up before anything else runs on the loop.
             let buffer = unsafe loop.readScratch
             switch unsafe SystemCalls.read(descriptor, into: buffer) {
@@ -155,9 +162,33 @@ extension HTTP2Connection: DescriptorHandler {
                     if tls == nil { unsafe receive(bytes) } else { unsafe receiveSecured(bytes) }
                 }
                 guard phase != .closed, count == buffer.count, !isVerifying else { return }
-            case .wouldBlock: return
+            case .wouldBlock:
+                if index == 0 { noteFruitlessEvent(.read, readiness) }
+                return
             case .failed(let error): return lost(error)
             }
+        }
+    }
+
+    private func flushBecauseOfRoom(_ readiness: EventLoop.Readiness) {
+        tookNothing = false
+        flush()
+        if tookNothing { noteFruitlessEvent(.write, readiness) }
+    }
+
+    /// The kernel said "ready", and nothing could be moved.
+    @inline(never)
+    private func noteFruitlessEvent(_ direction: EventLoop.Interest, _ readiness: EventLoop.Readiness) {
+        guard phase != .closed, fruitlessEvents.note(now: loop.now) else { return }
+        // These are told whatever the interest is, and nothing comes after them.
+        if !readiness.isDisjoint(with: [.hangUp, .error]) { return close("the peer is gone") }
+        pausedInterest.formUnion(direction)
+        applyInterest()
+        if pauseTimer != .none { return }
+        pauseTimer = loop.schedule(after: FruitlessEvents.pause) { [weak self] in
+            self?.pauseTimer = .none
+            self?.pausedInterest = []
+            self?.applyInterest()
         }
     }
 }
@@ -205,7 +236,7 @@ extension HTTP2Connection: TurnEndHandler {
         }
         switch result {
         case .bytes(let count): unsentStart += count
-        case .wouldBlock: break
+        case .wouldBlock: tookNothing = true
         case .failed(let error):
             lost(error)
             return false
@@ -257,8 +288,12 @@ extension HTTP2Connection: TurnEndHandler {
     }
 
     func setInterest(_ wanted: EventLoop.Interest) {
-        guard wanted != interest, let registration else { return }
+        guard wanted != interest else { return }
         interest = wanted
-        loop.update(registration, interest: wanted)
+        applyInterest()
+    }
+
+    private func applyInterest() {
+        if let registration { loop.update(registration, interest: interest.subtracting(pausedInterest)) }
     }
 }

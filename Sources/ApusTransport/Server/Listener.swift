@@ -17,6 +17,9 @@ final class Listener: DescriptorHandler, TimerHandler {
     private var registration: EventLoop.Registration?
     private var timer = EventLoop.TimerID.none
     private var isFull = false
+    /// Whether the last attempt to accept failed, which is said once.
+    private var isExhausted = false
+    private var fruitlessEvents = FruitlessEvents()
 
     init(
         socket: ListeningSocket,
@@ -51,11 +54,15 @@ final class Listener: DescriptorHandler, TimerHandler {
     }
 
     func descriptorReady(_ readiness: EventLoop.Readiness) {
-        for _ in 0..<Self.acceptsPerTurnMax {
+        for index in 0..<Self.acceptsPerTurnMax {
             guard mayAccept() else { return pauseUntilConnectionCloses() }
             switch socket.accept() {
-            case .connection(let descriptor, let remote): accepted(descriptor, remote)
-            case .wouldBlock: return
+            case .connection(let descriptor, let remote):
+                isExhausted = false
+                accepted(descriptor, remote)
+            case .wouldBlock:
+                if index == 0, fruitlessEvents.note(now: loop.now) { pause(for: FruitlessEvents.pause) }
+                return
             case .failed(let error): return pause(error)
             }
         }
@@ -77,12 +84,20 @@ final class Listener: DescriptorHandler, TimerHandler {
 
     /// The backlog stays readable when it cannot be taken: without a pause the loop would spin on it.
     private func pause(_ error: SystemError) {
-        logger.error(
-            "could not accept a connection; trying again",
-            metadata: ["address": "\(socket.localAddress)", "cause": "\(error)", "after": "\(Self.pauseWhenExhausted)"]
-        )
+        if !isExhausted {
+            isExhausted = true
+            logger.error(
+                "cannot accept connections; trying again until it works",
+                metadata: ["address": "\(socket.localAddress)", "cause": "\(error)"]
+            )
+        }
+        pause(for: Self.pauseWhenExhausted)
+    }
+
+    private func pause(for duration: Duration) {
         setInterest([])
-        timer = loop.schedule(at: loop.now.advanced(by: Self.pauseWhenExhausted), handler: self)
+        loop.cancel(timer)
+        timer = loop.schedule(at: loop.now.advanced(by: duration), handler: self)
     }
 
     private func setInterest(_ interest: EventLoop.Interest) {
