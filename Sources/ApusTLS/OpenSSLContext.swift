@@ -56,6 +56,7 @@ final class OpenSSLContext {
         if server.sessionTickets {
             unsafe SSL_CTX_set_num_tickets(pointer, Self.ticketsPerHandshake)
             unsafe SSL_CTX_set_session_ticket_cb(pointer, TLSCallbacks.makeTicket, TLSCallbacks.useTicket, nil)
+            unsafe SSL_CTX_set_tlsext_ticket_key_evp_cb(pointer, TLSCallbacks.ticketKey)
         } else {
             unsafe copenssl_ctx_disable_tickets(pointer)
         }

@@ -16,6 +16,13 @@ struct ServerName {
         isAddress = unsafe parsed != nil
         text = isAddress ? address : CertificateNames.normalized(host)
     }
+
+    /// OpenSSL takes a name that begins with a dot for all names below it, and a NUL for the end.
+    var isWellFormed: Bool {
+        isAddress || text.isEmpty
+            || text.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
+                .allSatisfy { !$0.isEmpty && !$0.contains(0) }
+    }
 }
 
 /// What a peer sends that does not speak TLS.

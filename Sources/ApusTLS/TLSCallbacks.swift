@@ -83,6 +83,33 @@ enum TLSCallbacks {
         unsafe withSession(handle) { $0.noteStep() }
     }
 
+    typealias TicketKeyUse =
+        @convention(c) (
+            OpaquePointer?, UnsafeMutablePointer<UInt8>?, UnsafeMutablePointer<UInt8>?, OpaquePointer?, OpaquePointer?,
+            CInt
+        ) -> CInt
+
+    /// A server: a ticket is encrypted or decrypted, with a key whose name stands in front of it. 0: the key is unknown;
+    /// 2: the client gets another ticket, as it does in TLS 1.3 each time.
+    static let ticketKey: TicketKeyUse = { handle, name, initialVector, cipher, authentication, encrypts in
+        guard let keys = unsafe withSession(handle, { $0.context.ticketKeys }) ?? nil, let name = unsafe name,
+            let initialVector = unsafe initialVector
+        else { return -1 }
+        let nameBytes = unsafe UnsafeMutableRawBufferPointer(start: name, count: TicketKey.nameBytes)
+        if encrypts != 0 {
+            let key = keys.current()
+            unsafe nameBytes.copyMemory(from: key.name)
+            guard unsafe RAND_bytes(initialVector, CInt(TicketKey.initialVectorBytes)) == 1 else { return -1 }
+            return unsafe key.prepare(cipher, authentication, initialVector: initialVector, encrypts: true) ? 1 : -1
+        }
+        guard let (key, isOld) = unsafe keys.find(UnsafeRawBufferPointer(nameBytes)) else { return 0 }
+        guard unsafe key.prepare(cipher, authentication, initialVector: initialVector, encrypts: false) else {
+            return -1
+        }
+        let isForOneUse = unsafe SSL_version(handle) == TLS1_3_VERSION
+        return isOld || isForOneUse ? 2 : 1
+    }
+
     /// A server: a ticket is made for the client.
     static let makeTicket: SSL_CTX_generate_session_ticket_fn = { handle, _ in
         guard let session = unsafe SSL_get_session(handle) else { return 0 }

@@ -86,7 +86,8 @@ extension TLSSource {
 /// It is called once for each connection on which the peer showed a certificate, after the other checks have passed,
 /// and may suspend; until it returns no byte of HTTP/2 is read or sent. A client calls it within the handshake, and
 /// not when a session that it accepted is resumed. A server calls it after the handshake, resumed or not, because
-/// OpenSSL 3.0 cannot suspend a server's: a client that is refused sees its connection close.
+/// OpenSSL 3.0 cannot suspend a server's: a client that is refused sees its connection close. Its task is cancelled when
+/// the connection ends, for instance because it took longer than the time for handshakes.
 public typealias TLSPeerVerifier = @Sendable (TLSPeer) async throws -> Void
 
 /// The TLS of a server.
@@ -118,8 +119,9 @@ public struct ServerTLS: Sendable {
     public var cipherSuites = TLSCipherSuites.tls12
     /// The suites of TLS 1.3, in OpenSSL's notation, the preferred one first.
     public var cipherSuitesTLS13 = TLSCipherSuites.tls13
-    /// Whether clients get tickets to resume their session with (RFC 5077, RFC 8446 §4.6.1). The key for them is made
-    /// anew, and never leaves memory, each time that the configuration is loaded.
+    /// Whether clients get tickets to resume their session with (RFC 5077, RFC 8446 §4.6.1), for two hours from the
+    /// handshake in which certificates were shown. The key for them never leaves memory. It is made anew each time that
+    /// the configuration is loaded, and every two hours; the one before it is good for another two.
     public var sessionTickets = true
 
     /// A server that shows `credentials`; there must be at least one.
@@ -159,7 +161,8 @@ public struct ClientTLS: Sendable {
     public var cipherSuites = TLSCipherSuites.tls12
     /// The suites of TLS 1.3, in OpenSSL's notation, the preferred one first.
     public var cipherSuitesTLS13 = TLSCipherSuites.tls13
-    /// Whether sessions are resumed: a few per server name are kept in memory.
+    /// Whether sessions are resumed: a few per server name are kept in memory, each for two hours from the handshake in
+    /// which the server showed its certificate, and not beyond the end of that.
     public var sessionResumption = true
 
     /// A client that trusts what the system trusts and shows no certificate.

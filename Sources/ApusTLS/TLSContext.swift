@@ -23,6 +23,8 @@ package final class TLSContext: @unchecked Sendable {
     let serverName: String?
     /// A client: what it may resume.
     let resumable: ClientSessionCache?
+    /// A server that gives tickets: what they are encrypted with.
+    let ticketKeys: TicketKeys?
     /// One for each set of names that a server has credentials for; the first is the default.
     private let contexts: [OpenSSLContext]
     private let contextsByName: [String: Int]
@@ -60,6 +62,7 @@ package final class TLSContext: @unchecked Sendable {
             }
         }
         self.contexts = contexts
+        ticketKeys = configuration.sessionTickets ? try TicketKeys() : nil
         (contextsByName, contextsByWildcard) = Self.index(groups)
     }
 
@@ -76,6 +79,7 @@ package final class TLSContext: @unchecked Sendable {
             try context.show(try LoadedCredentials(credentials), credentials)
         }
         contexts = [context]
+        ticketKeys = nil
         (contextsByName, contextsByWildcard) = ([:], [:])
     }
 

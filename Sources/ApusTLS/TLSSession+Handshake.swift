@@ -50,6 +50,9 @@ extension TLSSession {
     /// Asks OpenSSL to look for a name, and to demand it of the server's certificate.
     func expect(_ name: ServerName) throws(TLSError) {
         OpenSSLErrors.clear()
+        guard name.isWellFormed else {
+            throw TLSError(.invalidConfiguration, "“\(name.text)” is no server name: it has an empty label or a NUL")
+        }
         if !name.isAddress, !name.text.isEmpty, unsafe copenssl_set_server_name(handle, name.text) != 1 {
             throw TLSError(.invalidConfiguration, "“\(name.text)” is no server name\(OpenSSLErrors.take().suffix)")
         }

@@ -3,10 +3,13 @@
 #define COPENSSL_SHIM_H
 
 #include <openssl/bio.h>
+#include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/params.h>
 #include <openssl/pem.h>
 #include <openssl/pkcs12.h>
+#include <openssl/rand.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
@@ -90,6 +93,18 @@ static inline int copenssl_set_retry_verify(SSL *session) { return (int)SSL_set_
 static inline void copenssl_bio_clear_retry(BIO *bio) { BIO_clear_retry_flags(bio); }
 static inline void copenssl_bio_retry_read(BIO *bio) { BIO_set_retry_read(bio); }
 static inline long copenssl_bio_memory(BIO *bio, char **bytes) { return BIO_get_mem_data(bio, bytes); }
+
+// Tickets -------------------------------------------------------------------------------------------------------------
+
+/// Sets up cipher and authentication of a ticket: AES-256-CBC and HMAC-SHA-256 (RFC 5077 §4), each with half of 64 bytes.
+static inline int copenssl_ticket_prepare(EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *authentication, const void *secret,
+                                          const unsigned char *initial_vector, int encrypts) {
+    const unsigned char *key = (const unsigned char *)secret;
+    OSSL_PARAM digest[] = {OSSL_PARAM_construct_utf8_string("digest", (char *)"SHA256", 0),
+                           OSSL_PARAM_construct_end()};
+    return EVP_CipherInit_ex2(cipher, EVP_aes_256_cbc(), key, initial_vector, encrypts, NULL) &&
+           EVP_MAC_init(authentication, key + 32, 32, digest);
+}
 
 // Certificates --------------------------------------------------------------------------------------------------------
 

@@ -52,6 +52,23 @@ struct PeerFaultTests {
         }
     }
 
+    @Test("chains of certificates are long, or too long", arguments: [100, 400])
+    func longChain(certificates: Int) throws {
+        let chain = try TestCertificates.bytes("server-chain.pem")
+        let intermediate = try TestCertificates.bytes("intermediate.pem")
+        let long = chain + repeatElement(intermediate, count: certificates).joined()
+        let key = TLSSource.file(TestCertificates.path("server-chain.key"))
+        let pair = try SessionPair(.test(), ServerTLS(credentials: [.pem(chain: .bytes(long), key: key)]))
+        pair.handshake()
+        if certificates == 100 {
+            #expect(pair.client.isEstablished && pair.server.isEstablished)
+        } else {
+            #expect(pair.client.error?.reason == .protocolFailure)
+            #expect(pair.client.error?.message.contains("excessive message size") == true)
+            #expect(!pair.server.isEstablished)
+        }
+    }
+
     @Test("a record that was changed on its way ends the connection", arguments: [TLSVersion.tls12, .tls13])
     func tampering(version: TLSVersion) throws {
         let pair = try SessionPair(.test { $0.maximumVersion = version }, .test("server"))

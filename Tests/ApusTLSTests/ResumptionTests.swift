@@ -87,6 +87,23 @@ struct ResumptionTests {
         #expect(peer.certificateChain.count == 1)
     }
 
+    @Test("by tickets whose keys are renewed, and forgotten", arguments: [TLSVersion.tls12, .tls13])
+    func ticketKeys(version: TLSVersion) throws {
+        let client = try TLSContext(.test { $0.maximumVersion = version })
+        let server = try TLSContext(.test("server"))
+        let keys = try #require(server.ticketKeys)
+        _ = try connect(client, server)
+        keys.renew()
+        #expect(try isResumed(connect(client, server)))
+        keys.renew()
+        // That one was resumed brought a ticket under the new key; a client does not take one in TLS 1.2.
+        #expect(try isResumed(connect(client, server)) == (version == .tls13))
+        keys.renew()
+        keys.renew()
+        #expect(try !isResumed(connect(client, server)))
+        #expect(try isResumed(connect(client, server)))
+    }
+
     @Test("but not for ever: from the handshake with certificates on time counts", arguments: [true, false])
     func lifetime(isServersLimit: Bool) throws {
         let client = try TLSContext(.test())

@@ -48,6 +48,17 @@ struct VerificationTests {
         if !isAccepted { #expect(pair.client.error?.reason == .wrongHost) }
     }
 
+    @Test(
+        "and a name that OpenSSL would take for many, or for another, is none",
+        arguments: [
+            ".test.example", ".", "..", "a..test.example", "localhost\0.elsewhere.example", "",
+        ]
+    )
+    func malformedNames(host: String) throws {
+        let context = try TLSContext(.test())
+        #expect(throws: TLSError.self) { try TLSSession(client: context, host: host) }
+    }
+
     @Test("by the name of the configuration in place of the target's")
     func serverName() throws {
         let pair = try SessionPair(.test { $0.serverName = "one.example" }, .test("one"), host: "192.0.2.1")
