@@ -12,6 +12,7 @@ from client_fixtures import (  # noqa: F401
     answered_by, open_client_process, peer, peer_client, shared_peers, start_our_peer, start_peer, start_raw_server,
     stubs_folder,
 )
+from conformance_peer import ConformancePeer
 from raw_connection import RawConnection
 from scenario_client import ScenarioClient
 from server_process import REPOSITORY, ServerProcess, raise_descriptor_limit
@@ -179,6 +180,20 @@ def open_raw():
     yield open
     for connection in connections:
         connection.close()
+
+
+@pytest.fixture
+def open_conformance_peer(echo_server):
+    """Opens connections of the conformance tests to the shared echo server."""
+    peers = []
+
+    def open():
+        peers.append(ConformancePeer(echo_server.address))
+        return peers[-1]
+
+    yield open
+    for peer in peers:
+        peer.close()
 
 
 @pytest.fixture

@@ -28,6 +28,9 @@ class HTTP2Session {
     private var recentStreamID: Int32 = 0
     private var recentContext: UnsafeMutableRawPointer?
 
+    /// A server's: what nghttp2 does not mind, and should.
+    private let inboundFrames = Confined(InboundFrames())
+
     /// Bytes received and not yet credited to the connection's window; handed to nghttp2 once for each read.
     private var uncreditedConnectionBytes = 0
 
@@ -44,6 +47,8 @@ class HTTP2Session {
 
     /// What nghttp2 said last of a fault in what it received: the cause that an error names.
     private(set) var lastDiagnosis = ""
+    /// What a peer did wrong that nghttp2 does not mind.
+    private var violation = ""
     /// Why the session ended, when that was an error: what we told the peer in GOAWAY.
     private(set) var connectionError: String?
 
@@ -74,6 +79,7 @@ class HTTP2Session {
         }
         recentHead.value.destroy()
         recentHead.destroy()
+        inboundFrames.destroy()
     }
 
     /// Frees the session. No event comes after it, and what is called after it does nothing.
@@ -138,6 +144,28 @@ extension HTTP2Session {
     /// - Returns: `nil`, or why the connection has to be closed; what explains it to the peer (GOAWAY) may wait in
     ///   ``produce(into:)``.
     final func receive(_ bytes: UnsafeRawBufferPointer) -> String? {
+        // SAFETY: `bytes` is the caller's for the length of this call.
+        if role == .server, let position = unsafe inboundFrames.value.findStray(in: bytes) {
+            return unsafe receive(bytes, upTo: position)
+        }
+        return unsafe feed(bytes)
+    }
+
+    /// Reads what comes before a frame that should not be, and ends the connection.
+    @inline(never)
+    private final func receive(_ bytes: UnsafeRawBufferPointer, upTo position: Int) -> String? {
+        // SAFETY: as above.
+        if position > 0, let reason = unsafe feed(UnsafeRawBufferPointer(rebasing: bytes[..<position])) {
+            return reason
+        }
+        guard let stray = inboundFrames.value.stray else { return nil }
+        violation = stray.what
+        terminate(stray.code)
+        return nil
+    }
+
+    @inline(__always)
+    private final func feed(_ bytes: UnsafeRawBufferPointer) -> String? {
         // SAFETY: `bytes` is the caller's for the length of this call; nghttp2 keeps nothing of it.
         guard let session = unsafe session else { return "the session is closed" }
         let result = unsafe nghttp2_session_mem_recv(
@@ -340,6 +368,7 @@ extension HTTP2Session {
 
     final func goAwaySent(_ code: HTTP2ErrorCode, _ debugData: String) {
         guard code != .noError else { return }
-        connectionError = debugData.isEmpty ? "\(code)" : "\(code): \(debugData)"
+        let cause = debugData.isEmpty ? violation : debugData
+        connectionError = cause.isEmpty ? "\(code)" : "\(code): \(cause)"
     }
 }
