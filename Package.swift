@@ -35,6 +35,7 @@ let package = Package(
     products: [
         .library(name: "Apus", targets: ["Apus"]),
         .library(name: "ApusProtobuf", targets: ["ApusProtobuf"]),
+        .library(name: "ApusServices", targets: ["ApusServices"]),
         .library(name: "EchoV1", targets: ["EchoV1"]),
         .executable(name: "apus-echo", targets: ["apus-echo"]),
         .executable(name: "protoc-gen-apus", targets: ["protoc-gen-apus"]),
@@ -66,6 +67,17 @@ let package = Package(
             swiftSettings: settings
         ),
         .target(name: "ApusProtobuf", dependencies: ["Apus", protobuf], swiftSettings: settings),
+        // The services that every gRPC server has: health, reflection; and rich errors.
+        .target(
+            name: "ApusServiceProtos",
+            dependencies: ["Apus", "ApusProtobuf", protobuf],
+            swiftSettings: generatedSettings
+        ),
+        .target(
+            name: "ApusServices",
+            dependencies: ["Apus", "ApusServiceProtos", protobuf],
+            swiftSettings: settings
+        ),
         .target(
             name: "EchoV1",
             dependencies: ["Apus", "ApusProtobuf", protobuf],
@@ -87,7 +99,7 @@ let package = Package(
         .executableTarget(
             name: "apus-echo",
             dependencies: [
-                "Apus", "ApusProtobuf", "EchoV1", logging, lifecycle,
+                "Apus", "ApusProtobuf", "ApusServices", "EchoV1", logging, lifecycle,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: settings
@@ -104,7 +116,8 @@ let package = Package(
         .executableTarget(
             name: "apus-scenarios",
             dependencies: [
-                "Apus", "ApusBase", "EchoV1", "ScenariosWithoutNonsending", logging, lifecycle,
+                "Apus", "ApusBase", "ApusServices", "EchoV1", "ScenariosWithoutNonsending",
+                logging, lifecycle, protobuf,
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             path: "Tests/ScenarioServer/Server",
@@ -144,6 +157,11 @@ let package = Package(
         .testTarget(
             name: "ApusTests",
             dependencies: ["Apus", "ApusProtobuf", "EchoV1", "StubCorpus", "TestSupport", logging, lifecycle, protobuf],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "ApusServicesTests",
+            dependencies: ["Apus", "ApusServices", "StubCorpus", logging, protobuf],
             swiftSettings: settings
         ),
         .testTarget(name: "TidyTests", swiftSettings: settings),

@@ -28,14 +28,14 @@ public struct MethodOptions: Hashable, Sendable {
 /// it. An error that a handler throws ends the call: ``RPCError`` with its status, any other with `UNKNOWN`.
 public struct MethodRegistry {
     private(set) var methods: [ServedMethod] = []
-    /// What the services of the server say of themselves.
-    public let descriptors = ServedDescriptors()
+    /// All services of the server, complete once it is made.
+    public let services = ServedServices()
     private let configuration: ServerConfiguration
 
     init(_ configuration: ServerConfiguration) { self.configuration = configuration }
 
     /// Says what a service is, for reflection. Generated stubs do it.
-    public func describe(_ service: ServiceDescriptor) { descriptors.add(service) }
+    public func describe(_ service: ServiceDescriptor) { services.add(service) }
 
     /// Adds a method that takes one request and gives one response.
     @inlinable
@@ -169,6 +169,7 @@ extension MethodRegistry {
     }
 
     private mutating func add(_ method: MethodDescriptor, _ options: MethodOptions, _ handler: MethodHandler) {
+        services.add(method: method)
         methods.append(
             ServedMethod(
                 descriptor: method,

@@ -19,6 +19,7 @@ public final class Server: Service, Sendable {
 
     private let address: ListenAddress
     private let core: ServerCore
+    private let services: ServedServices
     private let eventLoops: EventLoopGroup
     private let tls: TLSContextSource?
     private let logger: Logger
@@ -59,6 +60,7 @@ public final class Server: Service, Sendable {
         self.address = address
         self.eventLoops = eventLoops
         self.logger = logger
+        self.services = registry.services
         self.core = ServerCore(
             methods: registry.methods,
             limits: configuration.limits,
@@ -102,7 +104,7 @@ public final class Server: Service, Sendable {
                 self.beginGracefulShutdown()
             }
         } onCancel: {
-            core.stop()
+            stop()
         }
         logger.info("stopped", metadata: ["address": "\(whereItListens)"])
     }
@@ -179,12 +181,14 @@ public final class Server: Service, Sendable {
     public func beginGracefulShutdown() {
         giveUpListening()
         logger.info("shutting down", metadata: ["address": "\(whereItListens)"])
+        services.shutdownBegins()
         core.beginDraining()
     }
 
     /// Cancels every call and closes every connection. Returns at once; harmless when repeated.
     public func stop() {
         giveUpListening()
+        services.shutdownBegins()
         core.stop()
     }
 

@@ -20,9 +20,7 @@ public struct ServiceDescriptor: Sendable {
 
         /// The file as a serialized `google.protobuf.FileDescriptorProto`; empty if it was made from something that is
         /// not base64. Decoded in each call.
-        public var serialized: [UInt8] {
-            Base64.decode(Array(base64.utf8).span) ?? []
-        }
+        public var serialized: [UInt8] { Base64.decode(Array(base64.utf8).span) ?? [] }
     }
 
     /// The service's full name, such as `echo.v1.EchoService`.
@@ -36,15 +34,48 @@ public struct ServiceDescriptor: Sendable {
     }
 }
 
-/// What the services of one server say of themselves while they are registered. It is complete when the server is made;
-/// a service that shows it to clients, such as reflection, keeps it and looks when it is called. Thread-safe.
-public final class ServedDescriptors: Sendable {
-    private let descriptors = Mutex<[ServiceDescriptor]>([])
+/// The services of one server, for a service that tells clients about the others, such as health or reflection: it
+/// keeps this when it is registered and looks when it is called. Complete when the server is made. Thread-safe.
+public final class ServedServices: Sendable {
+    private struct State {
+        var names: Set<String> = []
+        var descriptors: [ServiceDescriptor] = []
+        var isShuttingDown = false
+        var observers: [@Sendable () -> Void] = []
+    }
+
+    private let state = Mutex(State())
 
     init() {}
 
-    /// In the order of registration.
-    public var all: [ServiceDescriptor] { descriptors.withLock { $0 } }
+    /// The full names of all services that have a method, sorted.
+    public var names: [String] { state.withLock { $0.names.sorted() } }
 
-    func add(_ descriptor: ServiceDescriptor) { descriptors.withLock { $0.append(descriptor) } }
+    /// What services said of themselves, in the order of registration.
+    public var descriptors: [ServiceDescriptor] { state.withLock { $0.descriptors } }
+
+    /// Whether a service of that full name has a method.
+    public func contains(_ name: String) -> Bool { state.withLock { $0.names.contains(name) } }
+
+    /// Calls something when the server begins to shut down, gracefully or not: once, on the thread that tells it to; at
+    /// once when it has begun. What it calls must not block.
+    public func whenShutdownBegins(_ body: @escaping @Sendable () -> Void) {
+        let hasBegun = state.withLock { state in
+            if !state.isShuttingDown { state.observers.append(body) }
+            return state.isShuttingDown
+        }
+        if hasBegun { body() }
+    }
+
+    func add(method: MethodDescriptor) { state.withLock { _ = $0.names.insert(method.service) } }
+    func add(_ descriptor: ServiceDescriptor) { state.withLock { $0.descriptors.append(descriptor) } }
+
+    func shutdownBegins() {
+        let observers = state.withLock { state in
+            defer { state.observers = [] }
+            state.isShuttingDown = true
+            return state.observers
+        }
+        for observer in observers { observer() }
+    }
 }

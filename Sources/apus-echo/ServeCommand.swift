@@ -1,4 +1,5 @@
 internal import Apus
+import ApusServices
 internal import ArgumentParser
 internal import EchoV1
 internal import Glibc
@@ -36,7 +37,7 @@ struct ServeCommand: AsyncParsableCommand {
         let eventLoops = try threads.map { threads in try EventLoopGroup(threads: threads, logger: logger) } ?? .shared
         let server = try Server(
             address,
-            services: [EchoHandler()],
+            services: [EchoHandler(), HealthService(), ReflectionService()],
             security: try security.makeSecurity(),
             eventLoops: eventLoops,
             logger: logger

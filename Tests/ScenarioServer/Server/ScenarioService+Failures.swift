@@ -1,4 +1,6 @@
 internal import Apus
+internal import ApusServices
+internal import SwiftProtobuf
 
 extension ScenarioService {
     /// An error that is none of gRPC's. Its text must not reach a client.
@@ -9,6 +11,16 @@ extension ScenarioService {
     func registerFailures(with registry: inout MethodRegistry) {
         registry.unary("Fail") { request, context in throw Self.failure(request, context) }
         registry.synchronousUnary("FailSynchronously") { request, context in throw Self.failure(request, context) }
+        registry.unary("ThrowDetails") { _, _ in
+            let info = Google_Rpc_ErrorInfo.with {
+                $0.reason = "COLD"
+                $0.metadata = ["wanted": "warm"]
+            }
+            let retry = Google_Rpc_RetryInfo.with {
+                $0.retryDelay = Google_Protobuf_Duration(seconds: 1, nanos: 500_000_000)
+            }
+            throw try RPCError(code: .failedPrecondition, message: "not yet", details: [info, retry])
+        }
         registry.serverStreaming("FailAfter") { request, responses, context in
             for _ in 0..<CallParameters(context).integer("x-count") { try await responses.write(request) }
             throw Self.failure(request, context)
