@@ -51,19 +51,21 @@ let package = Package(
         .target(name: "CLinux"),
         .systemLibrary(name: "CNghttp2", pkgConfig: "libnghttp2", providers: [.apt(["libnghttp2-dev"])]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
 
         // The layers, from the bottom up; Tests/TidyTests holds the imports to this order.
         .target(name: "ApusBase", dependencies: ["CLinux"], swiftSettings: settings),
         .target(name: "ApusEventLoop", dependencies: ["ApusBase", "CLinux", logging], swiftSettings: settings),
         .target(name: "ApusTLS", dependencies: ["ApusBase", "COpenSSL"], swiftSettings: settings),
+        .target(name: "ApusCompression", dependencies: ["ApusBase", "CZlib"], swiftSettings: settings),
         .target(
             name: "ApusTransport",
-            dependencies: ["ApusBase", "ApusEventLoop", "ApusTLS", "CNghttp2", "CLinux", logging],
+            dependencies: ["ApusBase", "ApusCompression", "ApusEventLoop", "ApusTLS", "CNghttp2", "CLinux", logging],
             swiftSettings: settings
         ),
         .target(
             name: "Apus",
-            dependencies: ["ApusTransport", "ApusTLS", logging, lifecycle],
+            dependencies: ["ApusTransport", "ApusCompression", "ApusTLS", logging, lifecycle],
             swiftSettings: settings
         ),
         .target(name: "ApusProtobuf", dependencies: ["Apus", protobuf], swiftSettings: settings),
@@ -149,6 +151,11 @@ let package = Package(
         .testTarget(name: "ApusBaseTests", dependencies: ["ApusBase", "TestSupport"], swiftSettings: settings),
         .testTarget(name: "ApusEventLoopTests", dependencies: ["ApusEventLoop", logging], swiftSettings: settings),
         .testTarget(name: "ApusTLSTests", dependencies: ["ApusTLS", "COpenSSL"], swiftSettings: settings),
+        .testTarget(
+            name: "ApusCompressionTests",
+            dependencies: ["ApusCompression", "TestSupport"],
+            swiftSettings: settings
+        ),
         .testTarget(
             name: "ApusTransportTests",
             dependencies: ["ApusTransport", "TestSupport", logging],

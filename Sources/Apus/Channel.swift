@@ -65,6 +65,7 @@ public final class Channel: Sendable {
         core = ClientChannel(
             target: clientTarget,
             limits: configuration.limits,
+            encodings: configuration.encodings,
             loop: eventLoops.leastLoaded(),
             owner: eventLoops,
             tls: tls,

@@ -15,6 +15,18 @@ public struct ChannelConfiguration: Hashable, Sendable {
     /// Most fields that a response's head, or its trailers, may have.
     public var maxHeaderFields = 128
 
+    // MARK: Compression
+
+    /// The encodings understood in responses, and there to choose from for requests. A response in any other ends its
+    /// call with `INTERNAL`.
+    public var compressionCodecs = CompressionCodecs.builtIn
+    /// How requests are compressed unless a call says otherwise (``CallOptions/compression``); by default not at all.
+    public var requestCompression = CompressionAlgorithm.identity
+    /// Whether servers are told with every call that responses may be compressed (`grpc-accept-encoding`). Off by
+    /// default, because that field makes a small call 3 % dearer. A call whose requests are compressed says so in any
+    /// case, and a response that comes compressed without having been asked for is understood.
+    public var acceptsCompressedResponses = false
+
     // MARK: Flow control
 
     /// How much of a response stream may be under way or wait to be read, in bytes (SETTINGS_INITIAL_WINDOW_SIZE); 1 to
@@ -79,6 +91,7 @@ extension ChannelConfiguration {
             ValueRule("sendQueueBytes", sendQueueBytes, 1...Int(Int32.max)),
         ]
         if let problem = ValueRule.firstProblem(rules) { return problem }
+        if let problem = compressionCodecs.problem(withDefault: requestCompression) { return problem }
         let durations = [
             ("connectTimeout", connectTimeout), ("initialBackoff", initialBackoff), ("maxBackoff", maxBackoff),
             ("keepaliveTimeout", keepaliveTimeout), ("idleTimeout", idleTimeout ?? .seconds(1)),
@@ -97,6 +110,15 @@ extension ChannelConfiguration {
             }
         }
         return nil
+    }
+
+    /// As the transport takes them.
+    var encodings: MessageEncodings {
+        MessageEncodings(
+            compressionCodecs,
+            byDefault: requestCompression,
+            areAnnounced: acceptsCompressedResponses
+        )
     }
 
     /// As the transport takes it.

@@ -61,6 +61,13 @@ public struct BlockingRequestWriter<Message: Sendable>: Sendable {
         try handle.writeBlocking(try handle.encoded(message, encode))
     }
 
+    /// Queues a request as ``write(_:)`` does, but uncompressed if `compressed` is `false`, as
+    /// ``RequestWriter/write(_:compressed:)`` has it.
+    @available(*, noasync, message: "it blocks the thread; use RequestWriter")
+    public func write(_ message: Message, compressed: Bool) throws(RPCError) {
+        try handle.writeBlocking(try handle.encoded(message, encode), compressed: compressed)
+    }
+
     /// Tells the server that there are no more requests. Harmless when repeated; does not block.
     public func finish() { handle.finishWriting() }
 }

@@ -6,6 +6,8 @@ public struct UnaryResponse<Message: Sendable>: Sendable {
     public let initialMetadata: Metadata
     /// What the server sent with the status; an error has it too.
     public let trailers: Metadata
+    /// Whether the message came compressed.
+    public let wasCompressed: Bool
     /// The message, or why there is none.
     public let result: Result<Message, RPCError>
 
@@ -20,6 +22,7 @@ public struct UnaryResponse<Message: Sendable>: Sendable {
     init(_ outcome: UnaryOutcome, decode: ([UInt8]) throws(RPCError) -> Message) {
         initialMetadata = outcome.initialMetadata
         trailers = outcome.trailers
+        wasCompressed = outcome.wasCompressed
         switch outcome.result {
         case .success(let bytes):
             do throws(RPCError) {
@@ -35,6 +38,7 @@ public struct UnaryResponse<Message: Sendable>: Sendable {
     init(_ error: RPCError) {
         initialMetadata = Metadata()
         trailers = error.metadata
+        wasCompressed = false
         result = .failure(error)
     }
 }
@@ -138,7 +142,18 @@ public struct RequestWriter<Message: Sendable>: Sendable {
     ///   one that cannot be encoded, after which the call goes on.
     @inlinable
     public func write(_ message: Message) async throws(RPCError) {
-        if try handle.writeNow(try handle.encoded(message, encode)) { try await handle.waitForRoom() }
+        let bytes = try handle.encoded(message, encode)
+        let result = try handle.writeNow(bytes)
+        if result != .queued { try await handle.finishWriting(bytes, result) }
+    }
+
+    /// Queues a request as ``write(_:)`` does, but uncompressed if `compressed` is `false`, whatever
+    /// ``CallOptions/compression`` says: for what must not be compressed together with what a stranger can choose.
+    ///
+    /// With `true` it is ``write(_:)``: compressed if the call's requests are.
+    public func write(_ message: Message, compressed: Bool) async throws(RPCError) {
+        if compressed { return try await write(message) }
+        try await handle.writeUncompressed(try handle.encoded(message, encode))
     }
 
     /// Tells the server that there are no more requests. Harmless when repeated.

@@ -26,4 +26,13 @@ public struct ResponseWriter<Message: Sendable>: Sendable {
         let result = try context.writeNow(bytes)
         if result != .queued { try await context.finishWriting(bytes, result) }
     }
+
+    /// Queues a response as ``write(_:)`` does, but uncompressed if `compressed` is `false`, whatever the encoding of
+    /// the call's responses: for what must not be compressed together with what a stranger can choose.
+    ///
+    /// With `true` it is ``write(_:)``: compressed if the call's responses are.
+    public func write(_ message: Message, compressed: Bool) async throws {
+        if compressed { return try await write(message) }
+        try await context.writeUncompressed(try encode(message, context))
+    }
 }

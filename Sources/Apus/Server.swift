@@ -64,6 +64,7 @@ public final class Server: Service, Sendable {
         self.core = ServerCore(
             methods: registry.methods,
             limits: configuration.limits,
+            encodings: configuration.encodings,
             loops: eventLoops.loops,
             tls: tls,
             logger: logger

@@ -14,6 +14,15 @@ public struct ServerConfiguration: Hashable, Sendable {
     /// Most fields that a request's head may have.
     public var maxHeaderFields = 128
 
+    // MARK: Compression
+
+    /// The encodings accepted in requests, and there to choose from for responses (`grpc-accept-encoding`). A request
+    /// in any other ends with `UNIMPLEMENTED`.
+    public var compressionCodecs = CompressionCodecs.builtIn
+    /// How responses are compressed, if the client accepts that, unless a handler says otherwise
+    /// (``CallContext/setResponseCompression(_:)``); by default not at all.
+    public var responseCompression = CompressionAlgorithm.identity
+
     // MARK: Flow control
 
     /// How much of a request stream may be under way or wait to be read, in bytes (SETTINGS_INITIAL_WINDOW_SIZE); 1 to
@@ -76,12 +85,16 @@ extension ServerConfiguration {
             ValueRule("maxHandlers", maxHandlers ?? 1, 1...Int.max),
             ValueRule("maxConnections", maxConnections ?? 1, 1...Int.max),
         ]
+        if let problem = compressionCodecs.problem(withDefault: responseCompression) { return problem }
         if handshakeTimeout <= .zero { return "handshakeTimeout is \(handshakeTimeout); it has to be more than 0" }
         if let grace = shutdownGracePeriod, grace < .zero {
             return "shutdownGracePeriod is \(grace); it has to be 0 or more"
         }
         return ValueRule.firstProblem(rules)
     }
+
+    /// As the transport takes them.
+    var encodings: MessageEncodings { MessageEncodings(compressionCodecs, byDefault: responseCompression) }
 
     /// As the transport takes it.
     var limits: ServerLimits {

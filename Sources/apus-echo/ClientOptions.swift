@@ -17,6 +17,9 @@ struct ClientOptions: ParsableArguments {
     @Option(help: "An entry KEY=VALUE of metadata to send; may be repeated. For a key that ends in -bin: hexadecimal.")
     var metadata: [MetadataArgument] = []
 
+    @Option(help: "How to compress requests: gzip or deflate.")
+    var compression: CompressionArgument?
+
     @Flag(help: "Wait for the server, and do not fail when it cannot be reached.")
     var waitForReady = false
 
@@ -39,9 +42,25 @@ struct ClientOptions: ParsableArguments {
     }
 
     var callOptions: CallOptions {
-        var options = CallOptions(timeout: timeout?.duration, waitForReady: waitForReady)
+        var options = CallOptions(
+            timeout: timeout?.duration,
+            waitForReady: waitForReady,
+            compression: compression?.algorithm
+        )
         for entry in metadata { entry.add(to: &options.metadata) }
         return options
+    }
+}
+
+/// `gzip` or `deflate`.
+enum CompressionArgument: String, ExpressibleByArgument, CaseIterable {
+    case gzip, deflate
+
+    var algorithm: CompressionAlgorithm {
+        switch self {
+        case .gzip: .gzip
+        case .deflate: .deflate
+        }
     }
 }
 

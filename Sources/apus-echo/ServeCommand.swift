@@ -17,6 +17,9 @@ struct ServeCommand: AsyncParsableCommand {
 
     @OptionGroup var security: ServerSecurityOptions
 
+    @Option(help: "How to compress responses to clients that accept it: gzip or deflate. Requests may be either.")
+    var compression: CompressionArgument?
+
     @Option(help: "Event loop threads; one for each core when not given.")
     var threads: Int?
 
@@ -35,10 +38,13 @@ struct ServeCommand: AsyncParsableCommand {
     private func serve(_ logger: Logger) async throws {
         let address = try ListenAddress(listen)
         let eventLoops = try threads.map { threads in try EventLoopGroup(threads: threads, logger: logger) } ?? .shared
+        var configuration = ServerConfiguration()
+        if let compression { configuration.responseCompression = compression.algorithm }
         let server = try Server(
             address,
             services: [EchoHandler(), HealthService(), ReflectionService()],
             security: try security.makeSecurity(),
+            configuration: configuration,
             eventLoops: eventLoops,
             logger: logger
         )

@@ -3,8 +3,13 @@ private let importTable: [String: Set<String>] = [
     "ApusBase": ["CLinux", "Glibc"],
     "ApusEventLoop": ["ApusBase", "CLinux", "Glibc", "Logging"],
     "ApusTLS": ["ApusBase", "COpenSSL", "Logging"],
-    "ApusTransport": ["ApusBase", "ApusEventLoop", "ApusTLS", "CLinux", "CNghttp2", "Glibc", "Logging"],
-    "Apus": ["ApusBase", "ApusEventLoop", "ApusTLS", "ApusTransport", "Logging", "ServiceLifecycle"],
+    "ApusCompression": ["ApusBase", "CZlib", "Glibc"],
+    "ApusTransport": [
+        "ApusBase", "ApusCompression", "ApusEventLoop", "ApusTLS", "CLinux", "CNghttp2", "Glibc", "Logging",
+    ],
+    "Apus": [
+        "ApusBase", "ApusCompression", "ApusEventLoop", "ApusTLS", "ApusTransport", "Logging", "ServiceLifecycle",
+    ],
     "ApusProtobuf": ["Apus", "Foundation", "SwiftProtobuf"],
     "ApusServiceProtos": ["Apus", "ApusProtobuf", "Foundation", "SwiftProtobuf"],
     "ApusServices": ["Apus", "ApusServiceProtos", "Foundation", "SwiftProtobuf"],

@@ -27,11 +27,23 @@ extension CallHandle {
     @usableFromInline
     package func nextMessage() async throws(RPCError) -> [UInt8]? { try await call.nextMessage() }
 
+    /// The next message, and whether it came compressed.
     @usableFromInline
-    package func writeNow(_ message: [UInt8]) throws(RPCError) -> Bool { try call.writeNow(message) }
+    package func nextReceived() async throws(RPCError) -> ReceivedBytes? { try await call.nextReceived() }
 
     @usableFromInline
-    package func waitForRoom() async throws(RPCError) { try await call.waitForRoom() }
+    package func writeNow(_ message: [UInt8]) throws(RPCError) -> WriteResult { try call.writeNow(message) }
+
+    @usableFromInline
+    package func finishWriting(_ message: [UInt8], _ result: WriteResult) async throws(RPCError) {
+        try await call.finishWriting(message, result)
+    }
+
+    /// Queues a message as it is, whatever the encoding of the others.
+    @usableFromInline
+    package func writeUncompressed(_ message: [UInt8]) async throws(RPCError) {
+        try await call.writeUncompressed(message)
+    }
 
     package func initialMetadata() async throws(RPCError) -> Metadata { try await call.initialMetadata() }
 
@@ -78,9 +90,15 @@ extension CallHandle {
     }
 
     @usableFromInline
-    package func writeBlocking(_ message: [UInt8]) throws(RPCError) {
+    package func nextReceivedBlocking() throws(RPCError) -> ReceivedBytes? {
         try call.channel.checkThatThreadMayBlock()
-        try call.writeBlocking(message)
+        return try call.nextReceivedBlocking()
+    }
+
+    @usableFromInline
+    package func writeBlocking(_ message: [UInt8], compressed: Bool = true) throws(RPCError) {
+        try call.channel.checkThatThreadMayBlock()
+        try call.writeBlocking(message, isCompressed: compressed)
     }
 
     @usableFromInline

@@ -1,4 +1,5 @@
 public import ApusBase
+public import ApusCompression
 
 /// How one call is made: its deadline, its metadata, its limits.
 ///
@@ -25,18 +26,30 @@ public struct CallOptions: Hashable, Sendable {
     /// `RESOURCE_EXHAUSTED`.
     public var maxResponseBytes: Int?
 
+    /// How requests are compressed; `nil` for the channel's choice, ``CompressionAlgorithm/identity`` for not at all.
+    ///
+    /// A message that would not be smaller is sent uncompressed, and so is one that is written with
+    /// `compressed: false`. A server that does not know the algorithm ends the call with `UNIMPLEMENTED`; one that the
+    /// channel has no codec for ends it with `INTERNAL` before anything is sent.
+    ///
+    /// What compresses well together with what a stranger can choose gives secrets away by its size (CRIME, BREACH):
+    /// leave off compression for such messages.
+    public var compression: CompressionAlgorithm?
+
     public init(
         timeout: Duration? = nil,
         metadata: Metadata = Metadata(),
         waitForReady: Bool = false,
         maxRequestBytes: Int? = nil,
-        maxResponseBytes: Int? = nil
+        maxResponseBytes: Int? = nil,
+        compression: CompressionAlgorithm? = nil
     ) {
         self.timeout = timeout
         self.metadata = metadata
         self.waitForReady = waitForReady
         self.maxRequestBytes = maxRequestBytes
         self.maxResponseBytes = maxResponseBytes
+        self.compression = compression
     }
 
     /// Options with a timeout.
@@ -44,4 +57,9 @@ public struct CallOptions: Hashable, Sendable {
 
     /// Options with metadata.
     public static func metadata(_ metadata: Metadata) -> CallOptions { CallOptions(metadata: metadata) }
+
+    /// Options with compressed requests.
+    public static func compression(_ algorithm: CompressionAlgorithm) -> CallOptions {
+        CallOptions(compression: algorithm)
+    }
 }

@@ -21,6 +21,8 @@ package class ClientCall: TimerHandler, @unchecked Sendable {
         var method: MethodDescriptor
         var options: CallOptions
         var deadline: MonotonicInstant
+        /// That of the request's messages.
+        var requestEncoding = MessageEncodings.identity
     }
 
     /// What the loop keeps of the call.
@@ -68,6 +70,8 @@ package class ClientCall: TimerHandler, @unchecked Sendable {
     func headReceived(_ metadata: Metadata) {}
     /// A response message came.
     func messageReceived(_ message: consuming [UInt8]) {}
+    /// A response message came, compressed.
+    func messageReceived(_ message: consuming [UInt8], encoding: MessageEncodings.Index) {}
     /// What was read at once has been delivered; of the next message a part may be here.
     func partReceived(isMidMessage: Bool) {}
     /// Bytes of the call's queue were framed.

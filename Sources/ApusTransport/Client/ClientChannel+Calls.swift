@@ -14,8 +14,10 @@ extension ClientChannel {
         _ options: CallOptions
     ) async throws(RPCError) -> [UInt8] {
         if let problem = problem(request, method, options) { throw problem }
+        if isEncoded(options) { return try await encodedUnary(method, request, options).result.get() }
         let call = takeUnaryCall(method, options)
         await call.perform(request)
+        if call.responseIsCompressed { return try await call.takeInflatedResponse() }
         do {
             let response = try call.takeResponse()
             giveUnaryCall(consume call)
@@ -34,9 +36,7 @@ extension ClientChannel {
         _ options: CallOptions
     ) async -> UnaryOutcome {
         if let problem = problem(request, method, options) { return UnaryOutcome(problem) }
-        let call = UnaryCall(self, method, options)
-        await call.perform(request)
-        return call.outcome
+        return await encodedUnary(method, request, options)
     }
 
     /// Makes a unary call, and blocks the thread until it has its response.
@@ -48,8 +48,10 @@ extension ClientChannel {
     ) throws(RPCError) -> [UInt8] {
         try checkThatThreadMayBlock()
         if let problem = problem(request, method, options) { throw problem }
+        if isEncoded(options) { return try encodedUnaryBlocking(method, request, options).result.get() }
         let call = takeUnaryCall(method, options)
         call.performBlocking(request)
+        if call.responseIsCompressed { return try call.takeInflatedResponseBlocking() }
         do {
             let response = try call.takeResponse()
             giveUnaryCall(consume call)
@@ -72,9 +74,7 @@ extension ClientChannel {
         } catch {
             return UnaryOutcome(error)
         }
-        let call = UnaryCall(self, method, options)
-        call.performBlocking(request)
-        return call.outcome
+        return encodedUnaryBlocking(method, request, options)
     }
 
     /// Begins a call of many messages.
@@ -106,6 +106,10 @@ extension ClientChannel {
         let call = StreamingCall(self, method, options)
         if let problem = problem(request ?? [], method, options) {
             call.ended(.failed(problem))
+            return call
+        }
+        if isEncoded(options) {
+            beginEncoded(call, request)
         } else {
             if let request { call.setOnlyRequest(request) }
             start(call)
@@ -125,6 +129,9 @@ extension ClientChannel {
         }
         if !options.metadata.isEmpty, let problem = options.metadata.firstProblem {
             return RPCError(code: .internal, message: "the call has metadata that cannot be sent: \(problem)")
+        }
+        if let algorithm = options.compression, encodings.index(of: algorithm) == nil {
+            return RPCError(code: .internal, message: "the channel has no codec to compress with \(algorithm)")
         }
         return nil
     }

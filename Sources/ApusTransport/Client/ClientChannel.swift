@@ -20,6 +20,7 @@ package final class ClientChannel: @unchecked Sendable {
     package let loop: EventLoop
     package let target: ClientTarget
     package let limits: ClientLimits
+    let encodings: MessageEncodings
     package let logger: Logger
     let authority: String
     /// `nil` for plaintext.
@@ -78,6 +79,7 @@ package final class ClientChannel: @unchecked Sendable {
     package init(
         target: ClientTarget,
         limits: ClientLimits,
+        encodings: MessageEncodings = MessageEncodings(),
         loop: EventLoop,
         owner: (any AnyObject & Sendable)? = nil,
         tls: TLSContextSource? = nil,
@@ -85,6 +87,7 @@ package final class ClientChannel: @unchecked Sendable {
     ) {
         self.target = target
         self.limits = limits
+        self.encodings = encodings
         self.loop = loop
         self.logger = logger
         self.tls = tls
@@ -242,7 +245,8 @@ extension ClientChannel {
             path: method.path,
             scheme: tls == nil ? "http" : "https",
             authority: authority,
-            userAgent: limits.userAgent
+            userAgent: limits.userAgent,
+            acceptEncoding: encodings.areAnnounced ? String(decoding: encodings.acceptValue, as: UTF8.self) : nil
         )
         guard templates.value.count < Self.templatesMax else { return (template, false) }
         templates.value.append((method, template))

@@ -37,8 +37,16 @@ extension ClientSession {
         case .head:
             guard head.value.contentTypeIsGRPC else { return fail(stream, Self.notGRPC(head)) }
             if httpStatus != 200 { stream.value.httpStatus = httpStatus }
-            if !head.value.encoding.isEmpty { stream.value.encoding = head.value.encoding }
+            if !head.value.encoding.isEmpty { setEncoding(head.value.encoding, stream) }
             stream.value.call?.headReceived(head.value.metadata)
+        }
+    }
+
+    private func setEncoding(_ name: [UInt8], _ stream: ClientStreamHandle) {
+        if let index = channel.encodings.index(named: name.span) {
+            stream.value.responseEncoding = index
+        } else {
+            stream.value.unknownEncoding = name
         }
     }
 
@@ -46,10 +54,17 @@ extension ClientSession {
         guard stream.value.state.acceptsData, let call = stream.value.call else { return }
         stream.value.heldBytes += bytes.count
         let bytesMax = call.maxResponseBytes
+        let encoding = stream.value.responseEncoding
         var position = 0
         while position < bytes.count {
-            switch stream.value.deframer.next(in: bytes, position: &position, bytesMax: bytesMax) {
+            switch stream.value.deframer.next(
+                in: bytes,
+                position: &position,
+                bytesMax: bytesMax,
+                isEncoded: encoding != MessageEncodings.identity
+            ) {
             case .message(let message): call.messageReceived(message)
+            case .compressed(let message): call.messageReceived(message, encoding: encoding)
             case .needsMore: break
             case .failed(let failure): return fail(stream, Self.error(for: failure, stream, call))
             }
@@ -219,7 +234,7 @@ extension ClientSession {
         case .invalidFlag(let flag):
             return RPCError(code: .internal, message: "a response of \(call.method) has the flag byte \(flag)")
         case .compressedWithoutEncoding:
-            let name = String(decoding: stream.value.encoding, as: UTF8.self)
+            let name = String(decoding: stream.value.unknownEncoding, as: UTF8.self)
             let message =
                 name.isEmpty
                 ? "a response is flagged as compressed and no encoding was declared"

@@ -81,6 +81,9 @@ final class ClientSession: HTTP2Session, TimerHandler {
             let remaining = call.setup.value.deadline.nanoseconds(since: loop.now)
             hot.value.fields.addUnindexed("grpc-timeout") { GRPCTimeout.encode(nanoseconds: remaining, to: &$0) }
         }
+        if call.setup.value.requestEncoding != MessageEncodings.identity {
+            addEncodings(call.setup.value.requestEncoding)
+        }
         if !call.setup.value.options.metadata.isEmpty { hot.value.fields.add(call.setup.value.options.metadata) }
         let listBytes = template.listBytes + hot.value.fields.listBytes
         if let limit = peerMaxHeaderListBytes, listBytes > limit {
@@ -112,6 +115,14 @@ final class ClientSession: HTTP2Session, TimerHandler {
 
     /// Has the carrier told when the next call begins.
     func announceNextOpening() { announcesOpening = true }
+
+    private func addEncodings(_ encoding: MessageEncodings.Index) {
+        hot.value.fields.add("grpc-encoding", channel.encodings.name(encoding))
+        // In the template already, if every call says so.
+        if !channel.encodings.areAnnounced {
+            hot.value.fields.add("grpc-accept-encoding", channel.encodings.acceptValue)
+        }
+    }
 
     /// Opens no more streams; the session is finished when those that there are have ended.
     func drain() {

@@ -1,4 +1,5 @@
 package import ApusBase
+internal import ApusCompression
 internal import ApusEventLoop
 
 // Response messages, for the application on any thread.
@@ -7,6 +8,8 @@ extension StreamingCall {
     private enum Next {
         /// A message; so many bytes are to be credited.
         case message([UInt8], credit: Int)
+        /// The same of one that is to be inflated.
+        case compressed([UInt8], MessageEncodings.Index, credit: Int)
         case end(CallEnd)
         case nothingYet
     }
@@ -15,7 +18,7 @@ extension StreamingCall {
     /// frame.
     @inline(__always)
     package func messageNow() -> [UInt8]? {
-        guard case .message(let message, let credit) = takeNext() else { return nil }
+        guard case .message(let message, let credit) = takeNext(compressed: false) else { return nil }
         if credit > 0 { self.credit(credit) }
         return message
     }
@@ -24,12 +27,20 @@ extension StreamingCall {
     ///
     /// - Throws: the call's error; what came before it is given out first. `CANCELLED` when the task was cancelled,
     ///   and with it the call.
-    package func nextMessage() async throws(RPCError) -> [UInt8]? {
+    package func nextMessage() async throws(RPCError) -> [UInt8]? { try await nextReceived()?.bytes }
+
+    /// The next response message, and whether it came compressed.
+    package func nextReceived() async throws(RPCError) -> ReceivedBytes? {
         while true {
-            switch takeNext() {
+            switch takeNext(compressed: true) {
             case .message(let message, let credit):
                 if credit > 0 { self.credit(credit) }
-                return message
+                return ReceivedBytes(bytes: message)
+            case .compressed(let message, let encoding, let credit):
+                if credit > 0 { self.credit(credit) }
+                let limit = maxResponseBytes
+                let result = await channel.encodings.inflateAnywhere(message, encoding, bytesMax: limit)
+                return ReceivedBytes(bytes: try inflatedOrFail(result, encoding), wasCompressed: true)
             case .end(let end):
                 if let error = end.error { throw error }
                 return nil
@@ -38,12 +49,18 @@ extension StreamingCall {
         }
     }
 
-    package func nextMessageBlocking() throws(RPCError) -> [UInt8]? {
+    package func nextMessageBlocking() throws(RPCError) -> [UInt8]? { try nextReceivedBlocking()?.bytes }
+
+    package func nextReceivedBlocking() throws(RPCError) -> ReceivedBytes? {
         while true {
-            switch takeNext() {
+            switch takeNext(compressed: true) {
             case .message(let message, let credit):
                 if credit > 0 { self.credit(credit) }
-                return message
+                return ReceivedBytes(bytes: message)
+            case .compressed(let message, let encoding, let credit):
+                if credit > 0 { self.credit(credit) }
+                let result = channel.encodings.inflate(message, encoding, bytesMax: maxResponseBytes)
+                return ReceivedBytes(bytes: try inflatedOrFail(result, encoding), wasCompressed: true)
             case .end(let end):
                 if let error = end.error { throw error }
                 return nil
@@ -59,16 +76,37 @@ extension StreamingCall {
     }
 
     @inline(__always)
-    private func takeNext() -> Next {
+    private func takeNext(compressed takesCompressed: Bool) -> Next {
         let portion = creditPortion
         return shared.withLock { shared in
+            let isCompressed = shared.inbound.isFirstCompressed
+            if isCompressed, !takesCompressed { return .nothingYet }
             if let message = shared.inbound.popFirst() {
                 shared.uncredited += message.count + MessageDeframer.prefixBytes
                 var credit = 0
                 if shared.uncredited >= portion, shared.end == nil { swap(&credit, &shared.uncredited) }
+                if isCompressed { return .compressed(message, shared.responseEncoding, credit: credit) }
                 return .message(message, credit: credit)
             }
             return shared.end.map { .end($0) } ?? .nothingYet
+        }
+    }
+
+    /// A message that was inflated. What is wrong with it ends the call, for everybody who asks from here on.
+    private func inflatedOrFail(
+        _ result: Result<[UInt8], DecompressionError>,
+        _ encoding: MessageEncodings.Index
+    ) throws(RPCError) -> [UInt8] {
+        do {
+            return try inflated(result, encoding)
+        } catch {
+            shared.withLock { shared in
+                // Even an OK that came meanwhile: a part of the answer is missing.
+                if shared.end?.error == nil { shared.end = .failed(error) }
+                shared.inbound.removeAll()
+            }
+            loop.execute { self.abandon(error) }
+            throw error
         }
     }
 

@@ -10,11 +10,31 @@ extension StreamingCall {
     ///   when it has ended; `FAILED_PRECONDITION` after ``finishWriting()``, or when the server ended the call with OK;
     ///   `CANCELLED` when the task was cancelled, and with it the call.
     package func write(_ message: [UInt8]) async throws(RPCError) {
-        if try writeNow(message) { try await waitForRoom() }
+        try await finishWriting(message, try writeNow(message))
     }
 
-    package func writeBlocking(_ message: [UInt8]) throws(RPCError) {
-        guard try writeNow(message) else { return }
+    /// Does what is left of ``writeNow(_:)``.
+    package func finishWriting(_ message: [UInt8], _ result: WriteResult) async throws(RPCError) {
+        switch result {
+        case .queued, .isElsewhere: return
+        case .queueIsFull: try await waitForRoom()
+        case .isToBeCompressed:
+            let compressed = await channel.encodings.compressAnywhere(message, setup.value.requestEncoding)
+            if try queue(compressed ?? message, isCompressed: compressed != nil) { try await waitForRoom() }
+        }
+    }
+
+    /// Queues a request message as it is, whatever the encoding of the others, and waits like ``write(_:)``.
+    package func writeUncompressed(_ message: [UInt8]) async throws(RPCError) {
+        try checkSize(message)
+        if try queue(message, isCompressed: false) { try await waitForRoom() }
+    }
+
+    package func writeBlocking(_ message: [UInt8], isCompressed: Bool = true) throws(RPCError) {
+        try checkSize(message)
+        let encoding = isCompressed ? setup.value.requestEncoding : MessageEncodings.identity
+        let compressed = encoding == MessageEncodings.identity ? nil : channel.encodings.compress(message, encoding)
+        guard try queue(compressed ?? message, isCompressed: compressed != nil) else { return }
         let limit = channel.limits.sendQueueBytesHigh
         while try isFull(limit) {
             waitBlocking {
@@ -32,10 +52,21 @@ extension StreamingCall {
         case refused(CallEnd?)
     }
 
-    /// Queues a message, and says whether the writer has to wait before the next.
-    @inline(__always)
-    package func writeNow(_ message: [UInt8]) throws(RPCError) -> Bool {
+    private func checkSize(_ message: [UInt8]) throws(RPCError) {
         guard message.count <= maxRequestBytes else { throw tooLarge(message.count) }
+    }
+
+    /// Queues a message, unless it is to be compressed, and says whether the writer has to wait before the next.
+    @inline(__always)
+    package func writeNow(_ message: [UInt8]) throws(RPCError) -> WriteResult {
+        guard message.count <= maxRequestBytes else { throw tooLarge(message.count) }
+        if setup.value.requestEncoding != MessageEncodings.identity { return .isToBeCompressed }
+        return try queue(message, isCompressed: false) ? .queueIsFull : .queued
+    }
+
+    /// Queues a message in its final form, and says whether the writer has to wait before the next.
+    @inline(__always)
+    private func queue(_ message: [UInt8], isCompressed: Bool) throws(RPCError) -> Bool {
         let isOnLoop = loop.isCurrent
         let high = channel.limits.sendQueueBytesHigh
         let queued: Queued = shared.withLock { shared in
@@ -45,12 +76,16 @@ extension StreamingCall {
             if isOnLoop, !shared.newsAreDue { return .direct(isFull: isFull) }
             let isFirst = !shared.newsAreDue
             shared.newsAreDue = true
-            shared.outbox.append(message)
+            if isCompressed {
+                shared.outbox.append(message, isCompressed: true)
+            } else {
+                shared.outbox.append(message)
+            }
             return .queued(isFirst: isFirst, isFull: isFull)
         }
         switch queued {
         case .direct(let isFull):
-            send(message)
+            send(message, isCompressed: isCompressed)
             return isFull
         case .queued(let isFirst, let isFull):
             if isFirst { channel.announce(self) }
@@ -92,8 +127,8 @@ extension StreamingCall {
     }
 
     /// Before the call begins: the one request of a call that has one.
-    func setOnlyRequest(_ message: [UInt8]) {
-        outgoing.value.replay.append(message)
+    func setOnlyRequest(_ message: [UInt8], compressed: [UInt8]? = nil) {
+        outgoing.value.replay.append(compressed ?? message, isCompressed: compressed != nil)
         outgoing.value.isFinished = true
         shared.withLock { $0.isFinishing = true }
     }
@@ -121,22 +156,30 @@ extension StreamingCall {
             shared.newsAreDue = false
             return (messages, shared.isFinishing)
         }
-        while let message = messages.popFirst() { send(message) }
+        while true {
+            let isCompressed = messages.isFirstCompressed
+            guard let message = messages.popFirst() else { break }
+            send(message, isCompressed: isCompressed)
+        }
         if isFinishing { finishOnLoop() }
     }
 
     @inline(__always)
-    private func send(_ message: [UInt8]) {
+    private func send(_ message: [UInt8], isCompressed: Bool) {
         guard core.value.phase != .ended else { return }
-        if !outgoing.value.isCommitted { keep(message) }
+        if !outgoing.value.isCommitted { keep(message, isCompressed: isCompressed) }
         guard let stream = core.value.stream, let session = core.value.session else { return }
-        stream.value.outbound.append(message)
+        if isCompressed {
+            stream.value.outbound.append(message, isCompressed: true)
+        } else {
+            stream.value.outbound.append(message)
+        }
         session.resume(stream)
     }
 
     /// For another attempt; and for the first, when there is no stream yet.
-    private func keep(_ message: [UInt8]) {
-        outgoing.value.replay.append(message)
+    private func keep(_ message: [UInt8], isCompressed: Bool) {
+        outgoing.value.replay.append(message, isCompressed: isCompressed)
         // A call that has not left yet can always be tried again, and needs its messages for that.
         guard let stream = core.value.stream, stream.value.isOnTheWire,
             outgoing.value.replay.bytes > channel.limits.replayBytesMax

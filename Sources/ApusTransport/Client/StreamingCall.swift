@@ -19,6 +19,8 @@ package final class StreamingCall: ClientCall, @unchecked Sendable {
         var end: CallEnd?
         /// A part of the next message is here.
         var isMidMessage = false
+        /// That of the messages in `inbound` that are compressed.
+        var responseEncoding = MessageEncodings.identity
         // From the application.
         var outbox = MessageQueue()
         /// No more messages will be written.
@@ -59,7 +61,9 @@ package final class StreamingCall: ClientCall, @unchecked Sendable {
     // MARK: Events of an attempt, on the loop
 
     override func attached(_ stream: ClientStreamHandle) {
-        outgoing.value.replay.forEach { stream.value.outbound.append($0) }
+        outgoing.value.replay.forEach { message, isCompressed in
+            stream.value.outbound.append(message, isCompressed: isCompressed)
+        }
         if outgoing.value.isFinished { stream.value.state.finish() }
         // An earlier attempt may have framed some of it.
         let queuedBytes = stream.value.outbound.bytes
@@ -79,6 +83,11 @@ package final class StreamingCall: ClientCall, @unchecked Sendable {
 
     override func messageReceived(_ message: consuming [UInt8]) { outgoing.value.part.append(message) }
 
+    override func messageReceived(_ message: consuming [UInt8], encoding: MessageEncodings.Index) {
+        outgoing.value.part.append(message, isCompressed: true)
+        shared.withLock { $0.responseEncoding = encoding }
+    }
+
     override func partReceived(isMidMessage: Bool) {
         var part = MessageQueue()
         swap(&part, &outgoing.value.part)
@@ -97,7 +106,8 @@ package final class StreamingCall: ClientCall, @unchecked Sendable {
         var part = MessageQueue()
         swap(&part, &outgoing.value.part)
         let waiting = shared.withLock { shared in
-            shared.end = end
+            // It has one already if a message could not be inflated.
+            if shared.end == nil { shared.end = end }
             shared.inbound.append(contentsOf: part)
             if end.isUnwanted { shared.inbound.removeAll() }
             shared.outbox.removeAll()

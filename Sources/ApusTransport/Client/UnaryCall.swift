@@ -9,8 +9,11 @@ final class UnaryCall: ClientCall, @unchecked Sendable {
     // waiter's waking; nobody else touches it.
     private struct Exchange {
         var request: [UInt8] = []
+        var requestIsCompressed = false
         var response: [UInt8] = []
         var responseCount = 0
+        /// That of the response, when it came compressed.
+        var responseEncoding = MessageEncodings.identity
         var initialMetadata = Metadata()
         var end = CallEnd()
         var waiter = Waiter.none
@@ -38,6 +41,7 @@ final class UnaryCall: ClientCall, @unchecked Sendable {
         exchange.value.request = []
         exchange.value.response = []
         exchange.value.responseCount = 0
+        exchange.value.responseEncoding = MessageEncodings.identity
         if !exchange.value.initialMetadata.isEmpty { exchange.value.initialMetadata = Metadata() }
         if exchange.value.end.error != nil { exchange.value.end.error = nil }
         if !exchange.value.end.trailers.isEmpty { exchange.value.end.trailers = Metadata() }
@@ -78,19 +82,56 @@ final class UnaryCall: ClientCall, @unchecked Sendable {
         return response
     }
 
-    var outcome: UnaryOutcome {
+    /// All that the call brought, once it has its end, but for the response, which is ``takeResponse()``'s or, when it
+    /// came compressed, inflated.
+    func outcome(_ response: Result<[UInt8], RPCError>) -> UnaryOutcome {
         let end = exchange.value.end
         return UnaryOutcome(
             initialMetadata: exchange.value.initialMetadata,
             trailers: end.error?.metadata ?? end.trailers,
-            result: end.error.map { .failure($0) } ?? .success(exchange.value.response)
+            wasCompressed: responseIsCompressed,
+            result: response
         )
+    }
+
+    // MARK: Compression
+
+    /// Before the call is performed: its request is in this encoding, if it is compressed at all.
+    func setEncoding(_ encoding: MessageEncodings.Index, isCompressed: Bool) {
+        setup.value.requestEncoding = encoding
+        exchange.value.requestIsCompressed = isCompressed
+    }
+
+    /// Whether the response came compressed.
+    @inline(__always)
+    var responseIsCompressed: Bool { exchange.value.responseEncoding != MessageEncodings.identity }
+
+    /// The response, once the call has its end, inflated where it holds up no loop.
+    func takeInflatedResponse() async throws(RPCError) -> [UInt8] {
+        let response = try takeResponse()
+        guard responseIsCompressed else { return response }
+        let encoding = exchange.value.responseEncoding
+        return try inflated(
+            await channel.encodings.inflateAnywhere(response, encoding, bytesMax: maxResponseBytes),
+            encoding
+        )
+    }
+
+    func takeInflatedResponseBlocking() throws(RPCError) -> [UInt8] {
+        let response = try takeResponse()
+        guard responseIsCompressed else { return response }
+        let encoding = exchange.value.responseEncoding
+        return try inflated(channel.encodings.inflate(response, encoding, bytesMax: maxResponseBytes), encoding)
     }
 
     // MARK: The loop
 
     override func attached(_ stream: ClientStreamHandle) {
-        stream.value.outbound.append(exchange.value.request)
+        if exchange.value.requestIsCompressed {
+            stream.value.outbound.append(exchange.value.request, isCompressed: true)
+        } else {
+            stream.value.outbound.append(exchange.value.request)
+        }
         stream.value.state.finish()
     }
 
@@ -101,6 +142,11 @@ final class UnaryCall: ClientCall, @unchecked Sendable {
     override func messageReceived(_ message: consuming [UInt8]) {
         exchange.value.responseCount += 1
         if exchange.value.responseCount == 1 { exchange.value.response = message }
+    }
+
+    override func messageReceived(_ message: consuming [UInt8], encoding: MessageEncodings.Index) {
+        messageReceived(message)
+        if exchange.value.responseCount == 1 { exchange.value.responseEncoding = encoding }
     }
 
     override func partReceived(isMidMessage: Bool) {
@@ -141,5 +187,7 @@ final class UnaryCall: ClientCall, @unchecked Sendable {
 package struct UnaryOutcome: Sendable {
     @usableFromInline package var initialMetadata: Metadata
     @usableFromInline package var trailers: Metadata
+    /// Whether the response came compressed.
+    @usableFromInline package var wasCompressed = false
     @usableFromInline package var result: Result<[UInt8], RPCError>
 }

@@ -9,6 +9,8 @@ struct MessageDeframer {
     enum Event {
         /// A message is whole.
         case message([UInt8])
+        /// A message is whole, and compressed.
+        case compressed([UInt8])
         /// Every byte given is used up; the last message, if one is under way, waits for more.
         case needsMore
         case failed(Failure)
@@ -17,7 +19,7 @@ struct MessageDeframer {
     enum Failure: Error, Hashable {
         /// The flag byte is neither 0 nor 1.
         case invalidFlag(UInt8)
-        /// The flag says compressed, and no encoding was agreed.
+        /// The flag says compressed, and no encoding was declared.
         case compressedWithoutEncoding
         case tooLarge(bytes: Int, limit: Int)
     }
@@ -36,8 +38,10 @@ struct MessageDeframer {
     mutating func reset() { self = MessageDeframer() }
 
     /// Reads on in `bytes` from `position`, which moves past what was used, up to the end of the next message.
+    ///
+    /// - Parameter isEncoded: whether an encoding was declared, so that messages may be compressed.
     @inline(__always)
-    mutating func next(in bytes: Span<UInt8>, position: inout Int, bytesMax: Int) -> Event {
+    mutating func next(in bytes: Span<UInt8>, position: inout Int, bytesMax: Int, isEncoded: Bool) -> Event {
         // The usual case: a whole message in one piece.
         let available = bytes.count - position
         if prefixCount == 0, available >= Self.prefixBytes {
@@ -50,10 +54,15 @@ struct MessageDeframer {
                 return .message(Self.copy(bytes, from: start, count: length))
             }
         }
-        return assemble(bytes, position: &position, bytesMax: bytesMax)
+        return assemble(bytes, position: &position, bytesMax: bytesMax, isEncoded: isEncoded)
     }
 
-    private mutating func assemble(_ bytes: Span<UInt8>, position: inout Int, bytesMax: Int) -> Event {
+    private mutating func assemble(
+        _ bytes: Span<UInt8>,
+        position: inout Int,
+        bytesMax: Int,
+        isEncoded: Bool
+    ) -> Event {
         if prefixCount < Self.prefixBytes {
             while prefixCount < Self.prefixBytes, position < bytes.count {
                 prefix = prefix << 8 | UInt64(bytes[position])
@@ -63,7 +72,7 @@ struct MessageDeframer {
             if prefixCount < Self.prefixBytes { return .needsMore }
             let flag = UInt8(truncatingIfNeeded: prefix >> 32)
             if flag > 1 { return .failed(.invalidFlag(flag)) }
-            if flag == 1 { return .failed(.compressedWithoutEncoding) }
+            if flag == 1, !isEncoded { return .failed(.compressedWithoutEncoding) }
             expectedBytes = Int(prefix & 0xFFFF_FFFF)
             if expectedBytes > bytesMax { return .failed(.tooLarge(bytes: expectedBytes, limit: bytesMax)) }
             partial.reserveCapacity(min(expectedBytes, 64 * 1024))
@@ -74,8 +83,9 @@ struct MessageDeframer {
         position += taken
         guard taken == wanted else { return .needsMore }
         let message = partial
+        let isCompressed = prefix >> 32 == 1
         reset()
-        return .message(message)
+        return isCompressed ? .compressed(message) : .message(message)
     }
 
     @inline(__always)

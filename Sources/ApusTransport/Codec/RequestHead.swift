@@ -17,6 +17,8 @@ struct RequestHead {
     /// What the head says where it is not the usual; empty otherwise.
     private(set) var contentType: [UInt8] = []
     private(set) var encoding: [UInt8] = []
+    /// What it says of the encodings of messages.
+    private(set) var encodings = CallEncodings()
 
     // MARK: Of the last head that had one
 
@@ -25,6 +27,11 @@ struct RequestHead {
     private(set) var pathIsNew = false
     private(set) var authority: [UInt8] = []
     private var incoming = IncomingMetadata()
+
+    /// Those that the server has.
+    private let known: MessageEncodings
+
+    init(_ known: MessageEncodings) { self.known = known }
 
     var metadata: Metadata { incoming.metadata }
 
@@ -53,6 +60,7 @@ struct RequestHead {
         incoming.begin()
         if !contentType.isEmpty { contentType = [] }
         if flags.contains(.hasUnsupportedEncoding) { encoding = [] }
+        encodings = CallEncodings()
         flags = []
     }
 
@@ -81,11 +89,9 @@ struct RequestHead {
         case 12 where name.elementsEqual("content-type"): setContentType(value)
         case 12 where name.elementsEqual("grpc-timeout"): setTimeout(value)
         case 13 where name.elementsEqual("grpc-encoding"):
-            if !value.elementsEqual("identity") {
-                encoding = [UInt8](copying: value)
-                flags.insert(.hasUnsupportedEncoding)
-            }
+            if !value.elementsEqual("identity") { setEncoding(value) }
         case 14 where name.elementsEqual("content-length"): break
+        case 20 where name.elementsEqual("grpc-accept-encoding"): addAccepted(value)
         default:
             if !incoming.add(name: name, value: value) { flags.insert(.hasMalformedBinary) }
         }
@@ -118,6 +124,20 @@ struct RequestHead {
     @inline(__always)
     private mutating func setAuthority(_ value: Span<UInt8>) {
         if !value.elementsEqual(authority) { authority = [UInt8](copying: value) }
+    }
+
+    private mutating func setEncoding(_ value: Span<UInt8>) {
+        if let index = known.index(named: value) {
+            encodings.request = index
+        } else {
+            encoding = [UInt8](copying: value)
+            flags.insert(.hasUnsupportedEncoding)
+        }
+    }
+
+    private mutating func addAccepted(_ value: Span<UInt8>) {
+        encodings.accepted |= known.accepted(in: value)
+        if encodings.accepts(known.byDefault) { encodings.response = known.byDefault }
     }
 
     private mutating func setContentType(_ value: Span<UInt8>) {

@@ -15,11 +15,13 @@ final class RequestTemplate: @unchecked Sendable {
     /// RFC 9113 §6.5.2: name + value + 32 for each field.
     let listBytes: Int
 
-    init(path: String, scheme: String, authority: String, userAgent: String) {
-        let list: [(name: String, value: String)] = [
+    /// - Parameter acceptEncoding: the encodings accepted in responses; `nil` to say nothing of them.
+    init(path: String, scheme: String, authority: String, userAgent: String, acceptEncoding: String? = nil) {
+        var list: [(name: String, value: String)] = [
             (":method", "POST"), (":scheme", scheme), (":path", path), (":authority", authority), ("te", "trailers"),
             ("content-type", "application/grpc"), ("user-agent", userAgent),
         ]
+        if let acceptEncoding { list.append(("grpc-accept-encoding", acceptEncoding)) }
         let bytes = list.flatMap { Array($0.name.utf8) + Array($0.value.utf8) }
         unsafe storage = .allocate(capacity: bytes.count)
         _ = unsafe storage.initialize(from: bytes)
@@ -52,7 +54,7 @@ final class RequestTemplate: @unchecked Sendable {
     var count: Int { unsafe fields.count }
 
     var start: UnsafePointer<nghttp2_nv> {
-        guard let start = unsafe fields.baseAddress else { preconditionFailure("seven fields have an address") }
+        guard let start = unsafe fields.baseAddress else { preconditionFailure("fields have an address") }
         return unsafe UnsafePointer(start)
     }
 }

@@ -64,7 +64,15 @@ public struct CallContext: Sendable {
     package func messageNow() -> [UInt8]? { call.messageNow() }
 
     @usableFromInline
-    package func nextMessage() async throws(RPCError) -> [UInt8]? { try await call.nextMessage() }
+    package func nextMessage() async throws(RPCError) -> [UInt8]? { try await call.nextMessage()?.bytes }
+
+    /// The next message, and whether it came compressed.
+    package func nextReceived() async throws(RPCError) -> ReceivedBytes? { try await call.nextMessage() }
+
+    /// Queues a message as it is, whatever the encoding of the others, and waits while the queue is full.
+    package func writeUncompressed(_ message: [UInt8]) async throws(RPCError) {
+        try await call.writeUncompressed(message)
+    }
 
     /// Queues a message, and waits while the queue is full.
     package func write(_ message: [UInt8]) async throws(RPCError) { try await call.write(message) }

@@ -9,7 +9,7 @@ extension ServerCall {
     @inline(__always)
     func messageNow() -> [UInt8]? {
         guard loop.isCurrent, !hot.value.isReadElsewhere, hot.value.endError == nil, let stream = hot.value.stream,
-            let message = stream.value.inbound.popFirst()
+            !stream.value.inbound.isFirstCompressed, let message = stream.value.inbound.popFirst()
         else { return nil }
         hot.value.session?.messageTaken(stream, bytes: message.count)
         return message
@@ -18,13 +18,14 @@ extension ServerCall {
     /// The next request message; `nil` after the last one.
     ///
     /// - Throws: the call's end, when it came before the client's; `CANCELLED` when the task was cancelled.
-    package func nextMessage() async throws(RPCError) -> [UInt8]? {
+    package func nextMessage() async throws(RPCError) -> ReceivedBytes? {
         // `messageNow` comes first in the usual case, and needs no asynchronous frame.
         while loop.isCurrent {
             // What was fetched for another thread and not read there comes first.
-            if hot.value.isReadElsewhere, let message = prefetched.withLock({ $0.popFirst() }) { return message }
+            if hot.value.isReadElsewhere, let message = takePrefetched() { return try await inflated(message) }
             switch takeMessage() {
-            case .message(let message): return message
+            case .message(let message):
+                return message.wasCompressed ? try await inflated(message) : message
             case .end: return nil
             case .failed(let error): throw error
             case .nothingYet: try await waitToRead()
@@ -33,8 +34,16 @@ extension ServerCall {
         return try await nextMessageElsewhere()
     }
 
+    /// A message as the handler gets it, of one that is as it came.
+    private func inflated(_ message: ReceivedBytes) async throws(RPCError) -> ReceivedBytes {
+        guard message.wasCompressed else { return message }
+        return ReceivedBytes(bytes: try await inflate(message.bytes), wasCompressed: true)
+    }
+
+    private func takePrefetched() -> ReceivedBytes? { prefetched.withLock { $0.popReceived() } }
+
     enum Taken {
-        case message([UInt8])
+        case message(ReceivedBytes)
         case nothingYet
         case end
         case failed(RPCError)
@@ -44,8 +53,8 @@ extension ServerCall {
     func takeMessage() -> Taken {
         if let endError = hot.value.endError { return .failed(endError) }
         guard let stream, let session else { return .end }
-        if let message = stream.value.inbound.popFirst() {
-            session.messageTaken(stream, bytes: message.count)
+        if let message = stream.value.inbound.popReceived() {
+            session.messageTaken(stream, bytes: message.bytes.count)
             return .message(message)
         }
         return stream.value.state.acceptsData ? .nothingYet : .end
@@ -76,8 +85,8 @@ extension ServerCall {
         if let stream { session?.readerWaits(stream) }
     }
 
-    private func nextMessageElsewhere() async throws(RPCError) -> [UInt8]? {
-        if let message = prefetched.withLock({ $0.popFirst() }) { return message }
+    private func nextMessageElsewhere() async throws(RPCError) -> ReceivedBytes? {
+        if let message = takePrefetched() { return try await inflated(message) }
         if Task.isCancelled { throw cancelled }
         let batch = await withTaskCancellationHandler {
             await Suspension<Batch>.wait { continuation in
@@ -93,10 +102,12 @@ extension ServerCall {
         case .end: return nil
         case .failed(let error): throw error
         case .messages(let messages):
-            return prefetched.withLock {
+            let first = prefetched.withLock {
                 $0.append(contentsOf: messages)
-                return $0.popFirst()
+                return $0.popReceived()
             }
+            guard let first else { return nil }
+            return try await inflated(first)
         }
     }
 
@@ -138,7 +149,7 @@ extension ServerCall {
         var batch = MessageQueue()
         while true {
             switch takeMessage() {
-            case .message(let message): batch.append(message)
+            case .message(let message): batch.append(message.bytes, isCompressed: message.wasCompressed)
             case .nothingYet: return .messages(batch)
             case .end: return batch.isEmpty ? .end : .messages(batch)
             case .failed(let error): return .failed(error)

@@ -13,12 +13,32 @@ extension ServerCall {
         try await finishWriting(message, try writeNow(message))
     }
 
+    /// Queues a response message as it is, whatever the encoding of the others, and waits like ``write(_:)``.
+    package func writeUncompressed(_ message: [UInt8]) async throws(RPCError) {
+        try checkSize(message)
+        try await write(EncodedReply(message: message, isCompressed: false))
+    }
+
     func finishWriting(_ message: [UInt8], _ result: WriteResult) async throws(RPCError) {
         switch result {
         case .queued: return
         case .queueIsFull: try await waitForRoom()
-        case .isElsewhere: try await writeElsewhere(message)
+        case .isElsewhere: try await writeElsewhere(EncodedReply(message: message, isCompressed: false))
+        case .isToBeCompressed: try await write(await encodeAnywhere(message))
         }
+    }
+
+    /// Queues a message that is in its final form.
+    private func write(_ message: EncodedReply) async throws(RPCError) {
+        guard loop.isCurrent else { return try await writeElsewhere(message) }
+        sendWhatIsUnderWay()
+        try send(message.message, isCompressed: message.isCompressed)
+        try await waitForRoom()
+    }
+
+    private func checkSize(_ message: [UInt8]) throws(RPCError) {
+        let maxBytes = withMethod { $0.maxResponseBytes }
+        guard message.count <= maxBytes else { throw Self.tooLarge(message.count, method) }
     }
 
     /// Queues a message if the caller is on the loop.
@@ -26,6 +46,7 @@ extension ServerCall {
     func writeNow(_ message: [UInt8]) throws(RPCError) -> WriteResult {
         let maxBytes = withMethod { $0.maxResponseBytes }
         guard message.count <= maxBytes else { throw Self.tooLarge(message.count, method) }
+        if compresses { return .isToBeCompressed }
         guard loop.isCurrent else { return .isElsewhere }
         sendWhatIsUnderWay()
         try send(message)
@@ -53,14 +74,14 @@ extension ServerCall {
         )
     }
 
-    private func writeElsewhere(_ message: [UInt8]) async throws(RPCError) {
+    private func writeElsewhere(_ encoded: EncodedReply) async throws(RPCError) {
         if hasReturned.load(ordering: .acquiring) { throw writtenTooLate }
         if isOver { throw await endErrorElsewhere() }
         if Task.isCancelled { throw cancelled }
-        let bytes = message.count + MessageDeframer.prefixBytes
+        let bytes = encoded.message.count + MessageDeframer.prefixBytes
         let underWay = bytesUnderWay.add(bytes, ordering: .releasing).newValue
         let isFirst = messagesUnderWay.withLock { messages in
-            defer { messages.append(message) }
+            defer { messages.append(encoded.message, isCompressed: encoded.isCompressed) }
             return messages.isEmpty
         }
         // Behind the first, the loop is on its way already.
@@ -85,10 +106,10 @@ extension ServerCall {
             defer { messages = MessageQueue() }
             return messages
         }
-        while let message = messages.popFirst() {
-            bytesUnderWay.subtract(message.count + MessageDeframer.prefixBytes, ordering: .relaxed)
+        while let message = messages.popReceived() {
+            bytesUnderWay.subtract(message.bytes.count + MessageDeframer.prefixBytes, ordering: .relaxed)
             // The writer learns of the call's end at its next write.
-            try? send(message)
+            try? send(message.bytes, isCompressed: message.wasCompressed)
         }
     }
 
@@ -125,10 +146,10 @@ extension ServerCall {
     }
 
     /// On the loop.
-    private func send(_ message: [UInt8]) throws(RPCError) {
+    private func send(_ message: [UInt8], isCompressed: Bool = false) throws(RPCError) {
         if let endError = hot.value.endError { throw endError }
         guard let stream, let session else { throw writtenTooLate }
-        let queuedBytes = try session.send(message, on: stream, self)
+        let queuedBytes = try session.send(message, isCompressed: isCompressed, on: stream, self)
         if queuedBytes > shard.limits.sendQueueBytesHigh { sendQueueIsFull.store(true, ordering: .releasing) }
     }
 
@@ -155,4 +176,6 @@ package enum WriteResult: Sendable {
     case queueIsFull
     /// The caller is not on the loop: nothing was done.
     case isElsewhere
+    /// Nothing was done: the message is to be compressed first.
+    case isToBeCompressed
 }

@@ -24,9 +24,12 @@ package final class ServerCall: @unchecked Sendable {
         var peer: ConnectionPeer
         var metadata = Metadata()
         var authority: [UInt8] = []
+        var encodings = CallEncodings()
         var deadline = MonotonicInstant.distantFuture
         /// The one request of a method that takes one, until the handler's task takes it.
         var request: [UInt8] = []
+        /// Whether that came compressed.
+        var requestIsCompressed = false
     }
 
     /// What the loop keeps of the call.
@@ -55,7 +58,10 @@ package final class ServerCall: @unchecked Sendable {
     let bytesUnderWay = Atomic<Int>(0)
     let messagesUnderWay = Lock(MessageQueue())
     let prefetched = Lock(MessageQueue())
-    private let hasResponseMetadata = Atomic<Bool>(false)
+    /// Whether the answer has something that the usual one has not: metadata, or an encoding.
+    let hasResponseMetadata = Atomic<Bool>(false)
+    /// See ``ResponseEncoding``.
+    let responseEncoding = Atomic<UInt8>(ResponseEncoding.open)
     private let responseMetadata = Lock(ResponseMetadata())
 
     struct ResponseMetadata: Sendable {
@@ -100,6 +106,7 @@ package final class ServerCall: @unchecked Sendable {
         if head.value.peer !== session.peer { head.value.peer = session.peer }
         swap(&head.value.metadata, &stream.value.metadata)
         swap(&head.value.authority, &stream.value.authority)
+        head.value.encodings = stream.value.encodings
         head.value.deadline = stream.value.deadline
     }
 
@@ -119,6 +126,9 @@ package final class ServerCall: @unchecked Sendable {
         if over.load(ordering: .relaxed) || hasResponseMetadata.load(ordering: .relaxed) || hot.value.isReadElsewhere {
             recycleWhatIsRare()
         }
+        if responseEncoding.load(ordering: .relaxed) != ResponseEncoding.open {
+            responseEncoding.store(ResponseEncoding.open, ordering: .relaxed)
+        }
     }
 
     private func recycleWhatIsRare() {
@@ -126,6 +136,7 @@ package final class ServerCall: @unchecked Sendable {
         sendQueueIsFull.store(false, ordering: .relaxed)
         hot.value.endError = nil
         head.value.request = []
+        head.value.requestIsCompressed = false
         hasResponseMetadata.store(false, ordering: .relaxed)
         responseMetadata.withLock { $0 = ResponseMetadata() }
         hot.value.isReadElsewhere = false
@@ -162,10 +173,19 @@ package final class ServerCall: @unchecked Sendable {
     /// Keeps a method alive that the router does not.
     func keep(_ madeMethod: ServedMethod) { head.value.madeMethod = madeMethod }
 
+    /// What the head said of encodings.
+    var encodings: CallEncodings { head.value.encodings }
+
+    /// Whether the one request of a method that takes one came compressed.
+    var requestIsCompressed: Bool {
+        get { head.value.requestIsCompressed }
+        set { head.value.requestIsCompressed = newValue }
+    }
+
     /// The one request of a method that takes one.
     func setRequest(_ message: consuming [UInt8]) { head.value.request = message }
 
-    private func takeRequest() -> [UInt8] {
+    func takeRequest() -> [UInt8] {
         var message: [UInt8] = []
         swap(&message, &head.value.request)
         return message
@@ -257,13 +277,20 @@ extension ServerCall {
     func run() async {
         // Reset between the decision to start the handler and its task's turn: then it need not start.
         if isOver { return deliver(.done) }
+        if requestIsCompressed, let error = await inflateRequest() { return deliver(.failed(error)) }
         let context = CallContext(self)
         let handler = withMethod { $0.handler }
         do {
             switch handler {
-            case .synchronousUnary(let handler): deliver(.reply(try handler(takeRequest(), context)))
-            case .unary(let handler): deliver(.reply(try await handler(takeRequest(), context)))
-            case .clientStreaming(let handler): deliver(.reply(try await handler(context)))
+            case .synchronousUnary(let handler):
+                let reply = try handler(takeRequest(), context)
+                if compresses { await deliver(encoding: reply) } else { deliver(.reply(reply)) }
+            case .unary(let handler):
+                let reply = try await handler(takeRequest(), context)
+                if compresses { await deliver(encoding: reply) } else { deliver(.reply(reply)) }
+            case .clientStreaming(let handler):
+                let reply = try await handler(context)
+                if compresses { await deliver(encoding: reply) } else { deliver(.reply(reply)) }
             case .serverStreaming(let handler):
                 try await handler(takeRequest(), context)
                 deliver(.done)
@@ -276,7 +303,7 @@ extension ServerCall {
         }
     }
 
-    private func deliver(_ completion: HandlerCompletion) {
+    func deliver(_ completion: HandlerCompletion) {
         if loop.isCurrent {
             finish(completion)
         } else {
@@ -296,6 +323,7 @@ extension ServerCall {
 /// How a handler ended.
 enum HandlerCompletion: Sendable {
     case reply([UInt8])
+    case encodedReply(EncodedReply)
     case done
     case failed(any Error)
 }

@@ -30,6 +30,7 @@ package final class ServerCore: Sendable {
         methods: [ServedMethod],
         fallback: Fallback? = nil,
         limits: ServerLimits,
+        encodings: MessageEncodings = MessageEncodings(),
         loops: [EventLoop],
         tls: TLSContextSource? = nil,
         logger: Logger
@@ -43,6 +44,7 @@ package final class ServerCore: Sendable {
                 loop: loop,
                 router: router,
                 limits: limits,
+                encodings: encodings,
                 logger: logger,
                 runningHandlersInServer: runningHandlers,
                 tls: tls

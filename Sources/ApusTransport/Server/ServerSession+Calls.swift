@@ -29,6 +29,7 @@ extension ServerSession {
         }
         let call = shard.takeCall(method, self)
         call.begin(stream, on: self, method: method)
+        if stream.value.encodings.areUnusual, startEncoded(call, stream, method) { return }
         if method.isSynchronous {
             let request = stream.value.inbound.popFirst() ?? []
             releaseBuffer(of: stream)
@@ -88,6 +89,7 @@ extension ServerSession {
         stream.value.call = nil
         switch completion {
         case .reply(let message): reply(message, on: stream, call, method)
+        case .encodedReply(let reply): self.reply(reply, on: stream, call, method)
         case .done: succeed(stream, call)
         case .failed(let error): fail(stream, describe(error, call), call.takeResponseMetadata())
         }

@@ -14,6 +14,7 @@ extension ServerSession {
             return fail(stream, ServerCall.tooLarge(message.count, method), call.takeResponseMetadata())
         }
         if let metadata = call.takeResponseMetadata() {
+            if call.compresses { return compressAndReply(message, on: stream, call, method) }
             guard takeTrailers(metadata, stream) else { return }
             sendHead(stream, call)
         }
@@ -52,7 +53,9 @@ extension ServerSession {
         stream.value.failure = error
         if let metadata {
             stream.value.failure?.metadata.add(contentsOf: metadata.trailing)
-            if !metadata.initial.isEmpty, problem(with: metadata.initial) == nil { sendHead(stream, metadata.initial) }
+            if !metadata.initial.isEmpty, problem(with: metadata.initial) == nil {
+                sendHead(stream, metadata.initial, MessageEncodings.identity)
+            }
         }
         if let problem = stream.value.failure?.metadata.firstProblem {
             stream.value.failure?.metadata = Metadata()
@@ -64,11 +67,16 @@ extension ServerSession {
     /// Queues a message of a streaming call.
     ///
     /// - Returns: how many bytes the stream has queued now.
-    func send(_ message: [UInt8], on stream: StreamHandle, _ call: ServerCall) throws(RPCError) -> Int {
+    func send(
+        _ message: [UInt8],
+        isCompressed: Bool,
+        on stream: StreamHandle,
+        _ call: ServerCall
+    ) throws(RPCError) -> Int {
         if stream.value.state.headIsDue {
             let initial = call.takeResponseMetadata()?.initial ?? Metadata()
             if let error = problem(with: initial) { throw error }
-            sendHead(stream, initial)
+            sendHead(stream, initial, call.settleEncoding())
         }
         guard case .sendMessage = stream.value.state.sendMessage() else {
             throw RPCError(
@@ -76,7 +84,11 @@ extension ServerSession {
                 message: "a message was written to \(call.method.descriptor) after it had ended"
             )
         }
-        stream.value.outbound.append(message)
+        if isCompressed {
+            stream.value.outbound.append(message, isCompressed: true)
+        } else {
+            stream.value.outbound.append(message)
+        }
         resume(stream)
         return stream.value.outbound.bytes
     }
@@ -85,22 +97,23 @@ extension ServerSession {
     func sendHead(_ stream: StreamHandle, _ call: ServerCall) {
         let initial = call.takeResponseMetadata()?.initial ?? Metadata()
         if let error = problem(with: initial) { return fail(stream, error) }
-        sendHead(stream, initial)
+        sendHead(stream, initial, call.settleEncoding())
     }
 
-    private func sendHead(_ stream: StreamHandle, _ metadata: Metadata) {
+    private func sendHead(_ stream: StreamHandle, _ metadata: Metadata, _ encoding: MessageEncodings.Index) {
         guard stream.value.state.sendHead() else { return }
-        submitHead(stream, metadata)
+        submitHead(stream, metadata, encoding)
     }
 
-    private func submitHead(_ stream: StreamHandle, _ metadata: Metadata) {
+    private func submitHead(_ stream: StreamHandle, _ metadata: Metadata, _ encoding: MessageEncodings.Index) {
         if let method = stream.value.method, method.with({ $0.streamsResponses }) { shareFairly(stream.value.id) }
-        if metadata.isEmpty {
+        if metadata.isEmpty, encoding == MessageEncodings.identity, !stream.value.encodings.areUnusual {
             submitUsualResponse(stream.value.id, stream.context)
         } else {
             hot.value.fields.removeAll()
             hot.value.fields.add(":status", "200")
             hot.value.fields.add("content-type", "application/grpc")
+            addEncodings(stream, encoding)
             hot.value.fields.add(metadata)
             submitResponse(stream.value.id, stream.context, head: hot.value.fields)
         }
@@ -108,7 +121,7 @@ extension ServerSession {
     }
 
     /// Keeps the trailing metadata; metadata that cannot be sent fails the call.
-    private func takeTrailers(_ metadata: ServerCall.ResponseMetadata, _ stream: StreamHandle) -> Bool {
+    func takeTrailers(_ metadata: ServerCall.ResponseMetadata, _ stream: StreamHandle) -> Bool {
         if let error = problem(with: metadata.initial) ?? problem(with: metadata.trailing) {
             fail(stream, error)
             return false
@@ -141,6 +154,7 @@ extension ServerSession {
             hot.value.fields.removeAll()
             hot.value.fields.add(":status", "200")
             hot.value.fields.add("content-type", "application/grpc")
+            addEncodings(stream, MessageEncodings.identity)
             addStatusAndTrailers(stream)
             submitResponseWithoutBody(stream.value.id, head: hot.value.fields)
             announceOutput()
@@ -155,7 +169,7 @@ extension ServerSession {
         }
     }
 
-    private func resume(_ stream: StreamHandle) {
+    func resume(_ stream: StreamHandle) {
         if stream.value.isDeferred {
             stream.value.isDeferred = false
             resumeData(stream.value.id)

@@ -20,7 +20,7 @@ final class ServerSession: HTTP2Session {
     let shard: ServerShard
     let peer: ConnectionPeer
     weak var carrier: (any SessionCarrier)?
-    let hot = Confined(Hot())
+    let hot: Confined<Hot>
 
     /// What every request touches.
     struct Hot {
@@ -35,7 +35,7 @@ final class ServerSession: HTTP2Session {
         /// Streams whose large message waits until `bufferedBytes` is down, and the one that need not wait.
         var waitingForRoom: [StreamHandle] = []
         var firstInLine: StreamHandle?
-        var head = RequestHead()
+        var head: RequestHead
         /// The method that the head's path named last.
         var recentMethod: ServedMethodRef?
         /// That method, if the fallback made it for the path.
@@ -50,6 +50,7 @@ final class ServerSession: HTTP2Session {
     init(shard: ServerShard, peer: ConnectionPeer) throws(RPCError) {
         self.shard = shard
         self.peer = peer
+        hot = Confined(Hot(head: RequestHead(shard.encodings)))
         try super.init(role: .server, settings: shard.limits.http2, memory: shard.http2Memory)
     }
 
@@ -110,6 +111,7 @@ final class ServerSession: HTTP2Session {
         stream.value.method = method
         if let made = hot.value.madeMethod { stream.value.madeMethod = made }
         hot.value.head.end()
+        stream.value.encodings = hot.value.head.encodings
         if !flags.contains(.acceptsTrailers) { noteMissingTrailers() }
         // A record that is used again often holds these very buffers: then no reference needs to be counted.
         if !stream.value.metadata.isSameBuffer(as: hot.value.head.metadata) {
@@ -215,7 +217,7 @@ final class ServerSession: HTTP2Session {
         hot.value.fields.add(":status", rejection.status)
         hot.value.fields.add("content-type", "application/grpc")
         if rejection.allowsPostOnly { hot.value.fields.add("allow", "POST") }
-        if rejection.namesEncodings { hot.value.fields.add("grpc-accept-encoding", "identity") }
+        if rejection.namesEncodings { hot.value.fields.add("grpc-accept-encoding", shard.encodings.acceptValue) }
         addStatus(rejection.error)
         submitResponseWithoutBody(stream.value.id, head: hot.value.fields)
         announceOutput()
@@ -233,15 +235,27 @@ final class ServerSession: HTTP2Session {
     private func receive(_ bytes: Span<UInt8>, on stream: StreamHandle, of method: ServedMethod) {
         stream.value.heldBytes += bytes.count
         hot.value.bufferedBytes += bytes.count
+        let isEncoded = stream.value.encodings.request != MessageEncodings.identity
         var position = 0
         var hasNews = false
         while position < bytes.count {
-            switch stream.value.deframer.next(in: bytes, position: &position, bytesMax: method.maxRequestBytes) {
+            switch stream.value.deframer.next(
+                in: bytes,
+                position: &position,
+                bytesMax: method.maxRequestBytes,
+                isEncoded: isEncoded
+            ) {
             case .message(let message):
                 if method.takesOneRequest, !stream.value.inbound.isEmpty {
                     return fail(stream, Self.wrongRequestCount(method, isEmpty: false))
                 }
                 stream.value.inbound.append(message)
+                hasNews = true
+            case .compressed(let message):
+                if method.takesOneRequest, !stream.value.inbound.isEmpty {
+                    return fail(stream, Self.wrongRequestCount(method, isEmpty: false))
+                }
+                stream.value.inbound.append(message, isCompressed: true)
                 hasNews = true
             case .needsMore: break
             case .failed(let failure): return fail(stream, Self.error(for: failure, method))

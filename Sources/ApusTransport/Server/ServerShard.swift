@@ -11,6 +11,7 @@ package final class ServerShard: @unchecked Sendable {
     package let loop: EventLoop
     package let router: Router
     package let limits: ServerLimits
+    let encodings: MessageEncodings
     package let logger: Logger
     /// `nil` to serve plaintext.
     let tls: TLSContextSource?
@@ -44,6 +45,7 @@ package final class ServerShard: @unchecked Sendable {
         loop: EventLoop,
         router: Router,
         limits: ServerLimits,
+        encodings: MessageEncodings = MessageEncodings(),
         logger: Logger,
         runningHandlersInServer: SharedCount?,
         tls: TLSContextSource? = nil
@@ -51,6 +53,7 @@ package final class ServerShard: @unchecked Sendable {
         self.loop = loop
         self.router = router
         self.limits = limits
+        self.encodings = encodings
         self.logger = logger
         self.runningHandlersInServer = runningHandlersInServer
         self.tls = tls

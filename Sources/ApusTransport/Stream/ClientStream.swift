@@ -17,8 +17,9 @@ struct ClientStream: OpenRecord {
     var creditedAhead = 0
     /// `:status` of the head, and whether its content type is gRPC's.
     var httpStatus = 0
-    /// The head named an encoding other than `identity`.
-    var encoding: [UInt8] = []
+    /// The encoding of the response's messages, as the head has it, and its name when there is no codec for it.
+    var responseEncoding = MessageEncodings.identity
+    var unknownEncoding: [UInt8] = []
     /// nghttp2 was told "later": it has to be told when there is more.
     var isDeferred = false
     /// Has sent a frame and lets the connection's other streams send theirs.
@@ -44,7 +45,8 @@ struct ClientStream: OpenRecord {
         heldBytes = 0
         creditedAhead = 0
         httpStatus = 0
-        if !encoding.isEmpty { encoding = [] }
+        responseEncoding = MessageEncodings.identity
+        if !unknownEncoding.isEmpty { unknownEncoding = [] }
         isDeferred = false
         hasHadItsTurn = false
         isOnTheWire = false

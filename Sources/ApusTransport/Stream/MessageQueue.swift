@@ -1,10 +1,15 @@
 /// Messages in order, first in, first out. One message at a time, which is what a unary call has, costs no allocation.
+/// That a message is compressed is kept beside it, and only where there is such a message.
 struct MessageQueue {
     private static let capacityKept = 256
 
     private var first: [UInt8]?
     private var rest: [[UInt8]] = []
     private var restStart = 0
+    /// Which messages are compressed, in order from `marksStart` on; empty as long as none is.
+    private var marks: [Bool] = []
+    private var marksStart = 0
+    private var hasMarks = false
 
     /// The sum of the messages' sizes.
     private(set) var bytes = 0
@@ -13,19 +18,29 @@ struct MessageQueue {
 
     var count: Int { first == nil ? 0 : 1 + rest.count - restStart }
 
+    /// Whether the first message is compressed.
+    @inline(__always)
+    var isFirstCompressed: Bool { hasMarks && firstMark }
+
+    @inline(never)
+    private var firstMark: Bool { marks[marksStart] }
+
     /// What the messages take on the wire, prefixes included.
     var framedBytes: Int { bytes + count * MessageDeframer.prefixBytes }
 
-    /// The messages in order; they stay where they are.
-    func forEach(_ body: ([UInt8]) -> Void) {
+    /// The messages in order, and whether each is compressed; they stay where they are.
+    func forEach(_ body: (_ message: [UInt8], _ isCompressed: Bool) -> Void) {
         guard let first else { return }
-        body(first)
-        for index in restStart..<rest.count { body(rest[index]) }
+        body(first, isFirstCompressed)
+        for index in restStart..<rest.count {
+            body(rest[index], hasMarks && marks[marksStart + 1 + index - restStart])
+        }
     }
 
     @inline(__always)
     mutating func append(_ message: consuming [UInt8]) {
         bytes += message.count
+        if hasMarks { appendMark() }
         if first == nil {
             first = message
         } else {
@@ -33,11 +48,25 @@ struct MessageQueue {
         }
     }
 
+    mutating func append(_ message: consuming [UInt8], isCompressed: Bool) {
+        if isCompressed, !hasMarks {
+            marks = Array(repeating: false, count: count)
+            marksStart = 0
+            hasMarks = true
+        }
+        append(message)
+        if isCompressed { marks[marks.count - 1] = true }
+    }
+
     mutating func append(contentsOf other: consuming MessageQueue) {
         if isEmpty {
             self = other
         } else {
-            while let message = other.popFirst() { append(message) }
+            while true {
+                let isCompressed = other.isFirstCompressed
+                guard let message = other.popFirst() else { return }
+                append(message, isCompressed: isCompressed)
+            }
         }
     }
 
@@ -53,10 +82,36 @@ struct MessageQueue {
         } else {
             first = nil
         }
+        if hasMarks { popMark() }
         return message
     }
 
+    /// The first message, as it came.
+    @inline(__always)
+    mutating func popReceived() -> ReceivedBytes? {
+        let isCompressed = isFirstCompressed
+        return popFirst().map { ReceivedBytes(bytes: $0, wasCompressed: isCompressed) }
+    }
+
     mutating func removeAll() { self = MessageQueue() }
+
+    // Out of line, so that queues without marks pay for no more than the look at `hasMarks`.
+
+    @inline(never)
+    private mutating func appendMark() { marks.append(false) }
+
+    @inline(never)
+    private mutating func popMark() {
+        marksStart += 1
+        if marksStart == marks.count {
+            marks = []
+            marksStart = 0
+            hasMarks = false
+        } else if marksStart >= 64, marksStart * 2 >= marks.count {
+            marks.removeSubrange(..<marksStart)
+            marksStart = 0
+        }
+    }
 
     /// Without this the array of a queue that is never quite empty would grow for ever.
     private mutating func compact() {

@@ -2,6 +2,8 @@
 struct OutboundQueue {
     private var messages = MessageQueue()
     private var head: [UInt8]?
+    /// Its first byte on the wire: 1 when it is compressed. 0 when there is no head.
+    private var headFlag: UInt8 = 0
     /// How much of the head, its prefix included, is sent.
     private var headOffset = 0
 
@@ -18,6 +20,16 @@ struct OutboundQueue {
         }
     }
 
+    mutating func append(_ message: consuming [UInt8], isCompressed: Bool) {
+        if head == nil {
+            append(message)
+            headFlag = isCompressed ? 1 : 0
+        } else {
+            bytes += MessageDeframer.prefixBytes + message.count
+            messages.append(message, isCompressed: isCompressed)
+        }
+    }
+
     mutating func removeAll() { self = OutboundQueue() }
 
     /// Moves the first `target.count` bytes out; there are that many.
@@ -29,7 +41,7 @@ struct OutboundQueue {
         while written < count, let message = head {
             let prefixBytes = MessageDeframer.prefixBytes
             if headOffset == 0, count - written >= prefixBytes {
-                unsafe (start + written).storeBytes(of: 0, as: UInt8.self)
+                unsafe (start + written).storeBytes(of: headFlag, as: UInt8.self)
                 unsafe (start + written + 1).storeBytes(
                     of: UInt32(truncatingIfNeeded: message.count).bigEndian,
                     as: UInt32.self
@@ -38,7 +50,7 @@ struct OutboundQueue {
                 headOffset = prefixBytes
             }
             while headOffset < prefixBytes, written < count {
-                unsafe (start + written).storeBytes(of: Self.prefixByte(headOffset, of: message.count), as: UInt8.self)
+                unsafe (start + written).storeBytes(of: prefixByte(headOffset, of: message.count), as: UInt8.self)
                 written += 1
                 headOffset += 1
             }
@@ -51,6 +63,7 @@ struct OutboundQueue {
             written += taken
             headOffset += taken
             if headOffset == prefixBytes + message.count {
+                headFlag = messages.isFirstCompressed ? 1 : 0
                 head = messages.popFirst()
                 headOffset = 0
             }
@@ -59,7 +72,7 @@ struct OutboundQueue {
     }
 
     /// Byte `index` of the prefix of a message.
-    private static func prefixByte(_ index: Int, of messageBytes: Int) -> UInt8 {
-        index == 0 ? 0 : UInt8(truncatingIfNeeded: messageBytes >> (8 * (4 - index)))
+    private func prefixByte(_ index: Int, of messageBytes: Int) -> UInt8 {
+        index == 0 ? headFlag : UInt8(truncatingIfNeeded: messageBytes >> (8 * (4 - index)))
     }
 }

@@ -20,6 +20,8 @@ struct ServerStream: OpenRecord {
     var call: ServerCall?
     var metadata = Metadata()
     var authority: [UInt8] = []
+    /// What the head says of encodings; not reset, because every head that is accepted sets it.
+    var encodings = CallEncodings()
     var deadline = MonotonicInstant.distantFuture
     var timer = EventLoop.TimerID.none
     /// The status to be sent, unless the call succeeded.

@@ -142,7 +142,8 @@ extension CallHandle {
     func write(_ text: String) async throws(RPCError) { try await write(Array(text.utf8)) }
 
     func write(_ message: [UInt8]) async throws(RPCError) {
-        if try writeNow(message) { try await waitForRoom() }
+        let result = try writeNow(message)
+        if result != .queued { try await finishWriting(message, result) }
     }
 
     /// Reads to the end: what came, and how it ended.

@@ -6,25 +6,32 @@ import Testing
 /// `rule 12`, and what is rule 14's of it.
 @Suite struct MessageDeframerTests {
     private enum Outcome: Equatable {
-        case messages([[UInt8]], isMidMessage: Bool)
+        case messages([[UInt8]], compressed: [[UInt8]] = [], isMidMessage: Bool)
         case failed([[UInt8]], MessageDeframer.Failure)
     }
 
     /// Feeds the chunks as a session does.
-    private func deframe(_ chunks: [[UInt8]], limit: Int = 1 << 20) -> Outcome {
+    private func deframe(_ chunks: [[UInt8]], limit: Int = 1 << 20, isEncoded: Bool = false) -> Outcome {
         var deframer = MessageDeframer()
         var messages: [[UInt8]] = []
+        var compressed: [[UInt8]] = []
         for chunk in chunks {
             var position = 0
             while position < chunk.count {
-                switch deframer.next(in: chunk.span, position: &position, bytesMax: limit) {
+                switch deframer.next(
+                    in: chunk.span,
+                    position: &position,
+                    bytesMax: limit,
+                    isEncoded: isEncoded
+                ) {
                 case .message(let message): messages.append(message)
+                case .compressed(let message): compressed.append(message)
                 case .needsMore: #expect(position == chunk.count)
                 case .failed(let failure): return .failed(messages, failure)
                 }
             }
         }
-        return .messages(messages, isMidMessage: deframer.isMidMessage)
+        return .messages(messages, compressed: compressed, isMidMessage: deframer.isMidMessage)
     }
 
     /// Cuts bytes into pieces of random sizes of at least one.
@@ -101,13 +108,25 @@ import Testing
         }
     }
 
+    @Test func `rule 13: with an encoding each message says for itself whether it is compressed`() {
+        let wire = framed([1], flag: 1) + framed([2]) + framed([], flag: 1) + framed([3, 4]) + framed([5], flag: 1)
+        let expected = Outcome.messages([[2], [3, 4]], compressed: [[1], [], [5]], isMidMessage: false)
+        for cut in 0...wire.count {
+            #expect(deframe([Array(wire[..<cut]), Array(wire[cut...])], isEncoded: true) == expected, "cut at \(cut)")
+        }
+        #expect(deframe(wire.map { [$0] }, isEncoded: true) == expected)
+        let tooLarge = deframe([[1, 0, 0, 0, 11]], limit: 10, isEncoded: true)
+        #expect(tooLarge == .failed([], .tooLarge(bytes: 11, limit: 10)))
+    }
+
     @Test func `four promised gigabytes allocate next to nothing`() {
         var deframer = MessageDeframer()
         var position = 0
         let event = deframer.next(
             in: [0, 0xFF, 0xFF, 0xFF, 0xFF, 7].span,
             position: &position,
-            bytesMax: Int(UInt32.max)
+            bytesMax: Int(UInt32.max),
+            isEncoded: false
         )
         guard case .needsMore = event else {
             Issue.record("it should wait for the rest")
@@ -124,17 +143,19 @@ import Testing
     private func deframe4GiB(limit: Int) -> MessageDeframer.Event {
         var deframer = MessageDeframer()
         var position = 0
-        return deframer.next(in: [0, 0xFF, 0xFF, 0xFF, 0xFF].span, position: &position, bytesMax: limit)
+        let bytes: [UInt8] = [0, 0xFF, 0xFF, 0xFF, 0xFF]
+        return deframer.next(in: bytes.span, position: &position, bytesMax: limit, isEncoded: false)
     }
 
     @Test func `after a reset nothing is left`() {
         var deframer = MessageDeframer()
         var position = 0
-        _ = deframer.next(in: [0, 0, 0, 0, 9, 1, 2].span, position: &position, bytesMax: 10)
+        _ = deframer.next(in: [0, 0, 0, 0, 9, 1, 2].span, position: &position, bytesMax: 10, isEncoded: false)
         deframer.reset()
         #expect(deframer.bufferedBytes == 0)
         position = 0
-        guard case .message([3]) = deframer.next(in: [0, 0, 0, 0, 1, 3].span, position: &position, bytesMax: 10) else {
+        let event = deframer.next(in: [0, 0, 0, 0, 1, 3].span, position: &position, bytesMax: 10, isEncoded: false)
+        guard case .message([3]) = event else {
             Issue.record("a whole message should be one")
             return
         }
@@ -145,7 +166,7 @@ import Testing
         for _ in 0..<3000 {
             var bytes = random.bytes(upTo: 60)
             for index in bytes.indices where Int.random(in: 0...2, using: &random) > 0 { bytes[index] = 0 }
-            _ = deframe(cut(bytes, pieceMax: 9, &random), limit: 20)
+            _ = deframe(cut(bytes, pieceMax: 9, &random), limit: 20, isEncoded: Bool.random(using: &random))
         }
     }
 }

@@ -6,7 +6,7 @@ import Testing
 
 @Suite struct RequestHeadTests {
     private func head(_ fields: [(String, String)]) -> SeenHead {
-        var head = RequestHead()
+        var head = RequestHead(MessageEncodings())
         return SeenHead(reading: fields, into: &head)
     }
 
@@ -53,9 +53,36 @@ import Testing
         #expect(head.timeout == nil)
     }
 
-    @Test func `an encoding other than identity is not supported`() {
-        #expect(head([("grpc-encoding", "gzip")]).unsupportedEncoding == "gzip")
+    @Test func `rule 13: an encoding without a codec is not supported, those with one and identity are`() {
+        #expect(head([("grpc-encoding", "br")]).unsupportedEncoding == "br")
+        #expect(head([("grpc-encoding", "GZIP")]).unsupportedEncoding == "GZIP")
         #expect(head([("grpc-encoding", "")]).unsupportedEncoding != nil)
+        for (name, index) in [("identity", 0), ("gzip", 1), ("deflate", 2)] as [(String, UInt8)] {
+            let head = head([("grpc-encoding", name)])
+            #expect(head.unsupportedEncoding == nil)
+            #expect(head.encoding == index)
+        }
+    }
+
+    private static let acceptLists: [(String, UInt16)] = [
+        ("", 0), ("identity", 0), ("gzip", 1), ("deflate", 2), ("gzip,deflate", 3), ("identity, deflate ,\tgzip", 3),
+        ("gzip;q=1", 0), ("GZIP", 0), (",,deflate,", 2), ("br, snappy, zstd", 0), (" gzip", 1), ("gzip gzip", 0),
+    ]
+
+    @Test(arguments: acceptLists)
+    func `what a client accepts is what its list has of the server's codecs`(list: String, accepted: UInt16) {
+        #expect(head([("grpc-accept-encoding", list)]).accepted == accepted)
+    }
+
+    @Test func `responses are compressed by default if the client accepts that`() {
+        for (list, response) in [("gzip", 0), ("gzip,deflate", 2), ("deflate", 2), ("", 0)] as [(String, UInt8)] {
+            var head = RequestHead(MessageEncodings(byDefault: .deflate))
+            _ = SeenHead(reading: [("grpc-accept-encoding", list)], into: &head)
+            #expect(head.encodings.response == response, "\(list)")
+        }
+        var head = RequestHead(MessageEncodings())
+        _ = SeenHead(reading: [("grpc-accept-encoding", "gzip")], into: &head)
+        #expect(head.encodings.response == 0)
     }
 
     // MARK: Authority and host (gRFC A41)
@@ -135,7 +162,7 @@ import Testing
     @Test func `bytes that are no text are kept as they came`() {
         var fields = Fields()
         fields.add("k", bytes: [0x80, 0xFF, 0x09, 0x61])
-        var head = RequestHead()
+        var head = RequestHead(MessageEncodings())
         #expect(SeenHead(reading: fields, into: &head).metadata.bytes(for: "k") == [[0x80, 0xFF, 0x09, 0x61]])
     }
 
@@ -161,7 +188,7 @@ import Testing
     // MARK: Counting and reuse
 
     @Test func `the list's size is name and value and 32 for each field`() {
-        var head = RequestHead()
+        var head = RequestHead(MessageEncodings())
         let (abc, de, none) = (Array("abc".utf8), Array("de".utf8), [UInt8]())
         head.count(name: abc.span, value: de.span)
         head.count(name: none.span, value: none.span)
@@ -170,11 +197,12 @@ import Testing
     }
 
     @Test func `nothing of one head is seen in the next`() {
-        var head = RequestHead()
+        var head = RequestHead(MessageEncodings())
         _ = SeenHead(
             reading: [
                 (":method", "POST"), (":path", "/a/b"), (":authority", "a"), ("te", "trailers"), ("grpc-timeout", "x"),
-                ("content-type", "application/grpc+x"), ("grpc-encoding", "gzip"), ("k", "v"), ("k-bin", "*"),
+                ("content-type", "application/grpc+x"), ("grpc-encoding", "br"), ("k", "v"), ("k-bin", "*"),
+                ("grpc-accept-encoding", "gzip"),
             ],
             into: &head
         )
@@ -190,18 +218,19 @@ import Testing
             (":method", ["POST", "POST", "GET"]), (":path", ["/a/b", "/a/b", "/a/c", "/"]),
             (":authority", ["x", "x", "y", ""]), ("host", ["h", "x"]), ("te", ["trailers", "trailers", "gzip"]),
             ("content-type", ["application/grpc", "application/grpc+proto", "text/html"]),
-            ("grpc-timeout", ["1S", "2S", "bad"]), ("grpc-encoding", ["identity", "gzip"]),
+            ("grpc-timeout", ["1S", "2S", "bad"]), ("grpc-encoding", ["identity", "gzip", "br"]),
+            ("grpc-accept-encoding", ["gzip", "identity,deflate"]),
             ("a", ["1", "1", "1", "22", ""]), ("b", ["1", "1", "11"]), ("ab", ["1"]),
             ("c-bin", ["AAEC", "AA,AQ", "!"]),
             ("a", ["1", "2"]), ("grpc-x", ["1"]),
         ]
-        var head = RequestHead()
+        var head = RequestHead(MessageEncodings())
         for _ in 0..<20_000 {
             let rarity = Int.random(in: 1...8, using: &random)
             let fields = choices.filter { _ in Int.random(in: 0...rarity, using: &random) > 0 }.map { name, values in
                 (name, values[Int.random(in: 0..<values.count, using: &random)])
             }
-            var fresh = RequestHead()
+            var fresh = RequestHead(MessageEncodings())
             #expect(SeenHead(reading: fields, into: &head) == SeenHead(reading: fields, into: &fresh), "\(fields)")
         }
     }
@@ -215,6 +244,8 @@ private struct SeenHead: Equatable {
     var timeout: Int64?
     var timeoutIsMalformed = false
     var unsupportedEncoding: String?
+    var encoding: UInt8 = 0
+    var accepted: UInt16 = 0
     var hasMalformedBinary = false
     var path = ""
     var authority = ""
@@ -239,6 +270,8 @@ private struct SeenHead: Equatable {
         if head.flags.contains(.hasUnsupportedEncoding) {
             unsupportedEncoding = String(decoding: head.encoding, as: UTF8.self)
         }
+        encoding = head.encodings.request
+        accepted = head.encodings.accepted
         hasMalformedBinary = head.flags.contains(.hasMalformedBinary)
         head.end()
         // Path and authority stay those of the last head that had them; nghttp2 lets no head through without.

@@ -33,6 +33,46 @@ import Testing
         }
     }
 
+    @Test func `that a message is compressed stays with it`() {
+        var random = RandomSource(seed: 19)
+        for round in 0..<60 {
+            var queue = MessageQueue()
+            var model: [ReceivedBytes] = []
+            let appends = [3, 5, 7][round % 3]
+            for step in 0..<2000 {
+                switch Int.random(in: 0..<10, using: &random) {
+                case 0..<appends:
+                    let isCompressed = Int.random(in: 0..<[2, 10, 100][round % 3], using: &random) == 0
+                    let bytes = [UInt8](repeating: UInt8(truncatingIfNeeded: step), count: step % 5)
+                    if isCompressed || step.isMultiple(of: 2) {
+                        queue.append(bytes, isCompressed: isCompressed)
+                    } else {
+                        queue.append(bytes)
+                    }
+                    model.append(ReceivedBytes(bytes: bytes, wasCompressed: isCompressed))
+                case 9 where Int.random(in: 0..<20, using: &random) == 0:
+                    // All of it goes to another queue, which may have something already.
+                    var other = MessageQueue()
+                    let first = Int.random(in: 0..<3, using: &random)
+                    let ahead = (0..<first).map { ReceivedBytes(bytes: [1], wasCompressed: $0 == 1) }
+                    for message in ahead { other.append(message.bytes, isCompressed: message.wasCompressed) }
+                    other.append(contentsOf: queue)
+                    queue = other
+                    model = ahead + model
+                default:
+                    let expected = model.isEmpty ? nil : model.removeFirst()
+                    #expect(queue.isFirstCompressed == expected?.wasCompressed ?? false)
+                    let popped = queue.popReceived()
+                    #expect(popped?.bytes == expected?.bytes && popped?.wasCompressed == expected?.wasCompressed)
+                }
+                #expect(queue.isFirstCompressed == model.first?.wasCompressed ?? false)
+            }
+            var listed: [Bool] = []
+            queue.forEach { _, isCompressed in listed.append(isCompressed) }
+            #expect(listed == model.map(\.wasCompressed))
+        }
+    }
+
     @Test func `a queue that is never empty keeps its order`() {
         var queue = MessageQueue()
         queue.append([0])
@@ -64,9 +104,10 @@ import Testing
             for _ in 0..<60 {
                 if Bool.random(using: &random) {
                     let message = random.bytes(upTo: [0, 1, 3, 20, 400][round % 5])
-                    queue.append(message)
-                    model += framed(message)
-                    expected += framed(message)
+                    let isCompressed = Int.random(in: 0..<4, using: &random) == 0
+                    if isCompressed { queue.append(message, isCompressed: true) } else { queue.append(message) }
+                    model += framed(message, flag: isCompressed ? 1 : 0)
+                    expected += framed(message, flag: isCompressed ? 1 : 0)
                 } else {
                     let count = min(model.count, Int.random(in: 0...pieceMax, using: &random))
                     moved += move(count, from: &queue)
@@ -82,11 +123,12 @@ import Testing
 
     @Test func `a prefix comes whole out of every pair of cuts`() {
         let messages: [[UInt8]] = [[1, 2, 3], [], [4]]
-        let wire = messages.flatMap { framed($0) }
+        let flags: [UInt8] = [1, 0, 1]
+        let wire = zip(messages, flags).flatMap { framed($0, flag: $1) }
         for first in 0...wire.count {
             for second in first...wire.count {
                 var queue = OutboundQueue()
-                for message in messages { queue.append(message) }
+                for (message, flag) in zip(messages, flags) { queue.append(message, isCompressed: flag == 1) }
                 var moved = move(first, from: &queue)
                 moved += move(second - first, from: &queue)
                 moved += move(wire.count - second, from: &queue)

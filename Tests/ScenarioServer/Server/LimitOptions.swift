@@ -16,6 +16,7 @@ struct LimitOptions: ParsableArguments {
     @Option var maxHandlersPerConnection: Int?
     @Option var handshakeMilliseconds: Int?
     @Option var graceMilliseconds: Int?
+    @Option(help: "Compresses responses to clients that accept it.") var responseCompression: String?
     @Flag(help: "Runs every handler on the global pool, unless its method says otherwise.")
     var globalHandlers = false
     @Flag(help: "Sends the text of errors that are no RPC errors.")
@@ -36,6 +37,8 @@ struct LimitOptions: ParsableArguments {
         if let maxHandlersPerConnection { configuration.maxHandlersPerConnection = maxHandlersPerConnection }
         if let handshakeMilliseconds { configuration.handshakeTimeout = .milliseconds(handshakeMilliseconds) }
         if let graceMilliseconds { configuration.shutdownGracePeriod = .milliseconds(graceMilliseconds) }
+        if let responseCompression { configuration.responseCompression = CompressionAlgorithm(responseCompression) }
+        configuration.compressionCodecs = CompressionCodecs([GzipCodec(), DeflateCodec(), ReversingCodec()])
         if globalHandlers { configuration.handlerExecutor = .globalConcurrent }
         configuration.sendsErrorDescriptions = sendErrorDescriptions
         return configuration

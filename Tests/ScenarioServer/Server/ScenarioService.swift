@@ -18,6 +18,7 @@ struct ScenarioService: RPCService {
         registerFailures(with: &registry)
         registerTime(with: &registry)
         registerFlow(with: &registry)
+        registerCompression(with: &registry)
         registerEarlyAndLate(with: &registry)
         registerConcurrency(with: &registry)
         registerGlobalShapes(with: &registry)

@@ -12,7 +12,8 @@ struct OutgoingRequest: ClosableRPCWriterProtocol {
             case .metadata(let metadata): try call.begin(ApusBase.Metadata(metadata))
             case .message(let message):
                 let begun = try await call.begun
-                if try begun.writeNow(message) { try await begun.waitForRoom() }
+                let result = try begun.writeNow(message)
+                if result != .queued { try await begun.finishWriting(message, result) }
             }
         } catch {
             throw GRPCCore.RPCError(error)
