@@ -60,6 +60,8 @@ class Result:
         self.bytes = event["bytes"]
         self.misplaced = event["misplaced"]
         self.messages = [bytes_of(text) for text in event["messages"]]
+        # Of each response that was read in the form that says it: 1 when it came compressed.
+        self.compressed = event.get("compressed")
         self.written = event["written"]
         # "CODE: text" of the write that failed, or None.
         self.write_error = event.get("write_error")

@@ -31,17 +31,24 @@ def message(payload, flag=0):
     return struct.pack(">BI", flag, len(payload)) + payload
 
 
-def split_messages(data):
-    """The payloads of whole messages; fails when the last one is cut short."""
-    payloads = []
+def split_flagged(data):
+    """The flags and payloads of whole messages; fails when the last one is cut short."""
+    flagged = []
     position = 0
     while position < len(data):
         flag, length = struct.unpack_from(">BI", data, position)
         position += 5
-        assert flag == 0 and position + length <= len(data), "a message is cut short"
-        payloads.append(bytes(data[position:position + length]))
+        assert position + length <= len(data), "a message is cut short"
+        flagged.append((flag, bytes(data[position:position + length])))
         position += length
-    return payloads
+    return flagged
+
+
+def split_messages(data):
+    """The payloads of whole messages, none of them compressed; fails when the last one is cut short."""
+    flagged = split_flagged(data)
+    assert all(flag == 0 for flag, _ in flagged), "a message is flagged as compressed"
+    return [payload for _, payload in flagged]
 
 
 def connect(address):
@@ -99,6 +106,11 @@ class Answer:
     @property
     def messages(self):
         return split_messages(self.data)
+
+    @property
+    def flagged_messages(self):
+        """Each message with its flag."""
+        return split_flagged(self.data)
 
 
 class RawConnection:

@@ -10,6 +10,8 @@ final class CallRecord: Sendable {
         var bytes = 0
         var misplaced = 0
         var messages: [JSON] = []
+        /// Of the responses that were read in the form that says it: whether each came compressed.
+        var compressed: [JSON] = []
         var initial: Metadata?
         var trailers: Metadata?
         var writeError: RPCError?
@@ -38,6 +40,9 @@ final class CallRecord: Sendable {
         }
     }
 
+    /// Notes how a response came.
+    func took(wasCompressed: Bool) { values.withLock { $0.compressed.append(.int(wasCompressed ? 1 : 0)) } }
+
     func took(initial: Metadata?) { values.withLock { $0.initial = initial } }
 
     func took(trailers: Metadata?) { values.withLock { $0.trailers = trailers } }
@@ -58,6 +63,7 @@ final class CallRecord: Sendable {
                 "bytes": .int(values.bytes),
                 "misplaced": .int(values.misplaced),
                 "messages": .array(values.messages),
+                "compressed": .array(values.compressed),
                 "written": .int(values.written),
                 "write_error": values.writeError.map { .string("\($0.code): \($0.message)") } ?? .null,
                 "initial": .metadata(values.initial),

@@ -74,6 +74,8 @@ struct ChannelOptions: ParsableArguments {
     @Option var keepaliveTimeoutMs: Int?
     @Flag var keepaliveWithoutCalls = false
     @Option var idleTimeoutMs: Int?
+    @Option(help: "Compresses requests unless a call says otherwise.") var requestCompression: String?
+    @Flag(help: "Tells servers that responses may be compressed.") var acceptCompressed = false
     @Option var authority: String?
     @Option var userAgent: String?
     @Option(help: "Event loop threads of the channel's own; otherwise it shares those of the process.")
@@ -94,6 +96,8 @@ struct ChannelOptions: ParsableArguments {
         if let keepaliveTimeoutMs { configuration.keepaliveTimeout = .milliseconds(keepaliveTimeoutMs) }
         configuration.keepaliveWithoutCalls = keepaliveWithoutCalls
         if let idleTimeoutMs { configuration.idleTimeout = .milliseconds(idleTimeoutMs) }
+        if let requestCompression { configuration.requestCompression = CompressionAlgorithm(requestCompression) }
+        configuration.acceptsCompressedResponses = acceptCompressed
         configuration.authority = authority
         configuration.userAgent = userAgent
         return configuration

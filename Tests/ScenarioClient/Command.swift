@@ -39,6 +39,9 @@ struct Command: Decodable, Sendable {
     /// Does not half-close before the command `finish`.
     var hold: Bool?
 
+    /// The numbers of requests of a stream that are written uncompressed.
+    var plain: [Int]?
+
     // The responses.
     /// Whether messages are told in the end, other than counted.
     var keep: Bool?
@@ -47,6 +50,8 @@ struct Command: Decodable, Sendable {
     var pauseAfter: Int?
     /// Leaves the loop that reads after so many messages.
     var breakAfter: Int?
+    /// Reads a stream in the form that says of each response whether it came compressed.
+    var watchCompression: Bool?
     /// Tells of the initial metadata as soon as it is there.
     var watchHead: Bool?
     /// Neither reads nor half-closes; the command `cancel` with `drop` lets go of the call.
@@ -58,6 +63,7 @@ struct Command: Decodable, Sendable {
     var waitForReady: Bool?
     var maxRequestBytes: Int?
     var maxResponseBytes: Int?
+    var compression: String?
 
     var workers: Int?
     var calls: Int?
@@ -83,9 +89,12 @@ struct Command: Decodable, Sendable {
         options.waitForReady = waitForReady ?? false
         options.maxRequestBytes = maxRequestBytes
         options.maxResponseBytes = maxResponseBytes
+        options.compression = compression.map { CompressionAlgorithm($0) }
         for entry in metadata ?? [] { entry.add(to: &options.metadata) }
         return options
     }
+
+    func isPlain(_ number: Int) -> Bool { plain?.contains(number) ?? false }
 
     var requestCount: Int { payloads?.count ?? count ?? 1 }
 

@@ -14,6 +14,7 @@ extension RunningCall {
         )
         record.took(initial: response.initialMetadata)
         record.took(trailers: response.trailers)
+        record.took(wasCompressed: response.wasCompressed)
         _ = record.took(try response.message)
     }
 
@@ -76,13 +77,13 @@ extension RunningCall {
     private func read(_ responses: ResponseStream<[UInt8]>) async throws(RPCError) {
         if command.watchHead == true { sayHead(try await responses.initialMetadata) }
         do throws(RPCError) {
-            for try await message in responses {
-                let count = record.took(message)
-                if count == command.breakAfter { return }
-                if count == command.pauseAfter {
-                    sayPaused(count)
-                    await resume.wait()
+            if command.watchCompression == true {
+                for try await response in responses.received {
+                    record.took(wasCompressed: response.wasCompressed)
+                    if await !took(response.message) { return }
                 }
+            } else {
+                for try await message in responses where await !took(message) { return }
             }
         } catch {
             record.took(initial: try? await responses.initialMetadata)
@@ -92,11 +93,27 @@ extension RunningCall {
         record.took(trailers: try await responses.trailers)
     }
 
+    /// `false` when the loop that reads is to be left.
+    private func took(_ message: [UInt8]) async -> Bool {
+        let count = record.took(message)
+        if count == command.breakAfter { return false }
+        if count == command.pauseAfter {
+            sayPaused(count)
+            await resume.wait()
+        }
+        return true
+    }
+
     /// Writes until all is written or the call is over.
     private func write(_ requests: RequestWriter<[UInt8]>) async {
         do throws(RPCError) {
             for number in 0..<command.requestCount {
-                try await requests.write(command.request(number))
+                let request = command.request(number)
+                if command.isPlain(number) {
+                    try await requests.write(request, compressed: false)
+                } else {
+                    try await requests.write(request)
+                }
                 record.wrote()
             }
             await finish.wait()

@@ -15,6 +15,7 @@ extension RunningCall {
         )
         record.took(initial: response.initialMetadata)
         record.took(trailers: response.trailers)
+        record.took(wasCompressed: response.wasCompressed)
         _ = record.took(try response.message)
     }
 
@@ -82,13 +83,13 @@ extension RunningCall {
     private func read(_ responses: BlockingResponseStream<[UInt8]>) throws(RPCError) {
         if command.watchHead == true { sayHead(try responses.initialMetadata()) }
         do throws(RPCError) {
-            while let message = try responses.next() {
-                let count = record.took(message)
-                if count == command.breakAfter { return }
-                if count == command.pauseAfter {
-                    sayPaused(count)
-                    resume.waitBlocking()
+            if command.watchCompression == true {
+                while let response = try responses.nextReceived() {
+                    record.took(wasCompressed: response.wasCompressed)
+                    if !took(response.message) { return }
                 }
+            } else {
+                while let message = try responses.next() { if !took(message) { return } }
             }
         } catch {
             record.took(initial: try? responses.initialMetadata())
@@ -98,10 +99,21 @@ extension RunningCall {
         record.took(trailers: try responses.trailers())
     }
 
+    /// `false` when the loop that reads is to be left.
+    private func took(_ message: [UInt8]) -> Bool {
+        let count = record.took(message)
+        if count == command.breakAfter { return false }
+        if count == command.pauseAfter {
+            sayPaused(count)
+            resume.waitBlocking()
+        }
+        return true
+    }
+
     private func write(_ requests: BlockingRequestWriter<[UInt8]>) {
         do throws(RPCError) {
             for number in 0..<command.requestCount {
-                try requests.write(command.request(number))
+                try requests.write(command.request(number), compressed: !command.isPlain(number))
                 record.wrote()
             }
             finish.waitBlocking()
