@@ -1,5 +1,6 @@
 """Message encodings by Python's own gzip and zlib, and the one that the scenario server adds: none of the product's."""
 
+import functools
 import gzip
 import itertools
 import zlib
@@ -28,6 +29,7 @@ COMPRESS = {"gzip": lambda payload: gzip.compress(payload, mtime=0), "deflate": 
 INFLATE = {"gzip": gzip.decompress, "deflate": zlib.decompress, REVERSED_RUNS: restore_runs}
 
 
+@functools.cache
 def bomb(encoding, mebibytes):
     """So many MiB of zeros, compressed without being held in memory."""
     machine = zlib.compressobj(9, wbits=31 if encoding == "gzip" else 15)
