@@ -18,7 +18,7 @@ from server_process import PATIENCE, REPOSITORY, wait_until
 MIB = 1024 * 1024
 IDLE_BYTES_MAX = 32 * 1024
 # What memory may have grown by after very many calls. The address sanitizer keeps freed blocks for a while.
-GROWTH_BYTES_MAX = (32 if os.environ.get("APUS_SANITIZER") == "address" else 3) * MIB
+GROWTH_BYTES_MAX = (32 if os.environ.get("APUS_SANITIZER") else 3) * MIB
 
 
 ECHO_PAYLOAD = b"\x0a\x05hello"

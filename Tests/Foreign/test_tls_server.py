@@ -536,6 +536,45 @@ def test_a_reload_of_a_broken_file_keeps_what_was_and_says_why(certificates, sta
     assert certificates.shown_by(server.address) == certificates.serial("server-ec")
 
 
+def test_another_configuration_takes_the_place_of_the_first(certificates, start_scenarios, tmp_path):
+    files = Files(certificates, tmp_path, "server-ec")
+    server = start_scenarios(*certificates.options("server", client_ca="ca"), "--tls-client-optional",
+                             "--tls-next-cert", files.certificate, "--tls-next-key", files.key)
+    raw = RawConnection(certificates.connect(server.address))
+    assert raw.call("Get", b"before").messages == [b"before"]
+    assert certificates.shown_by(server.address) == certificates.serial("server")
+
+    def replace(words):
+        count = server.log.count(words)
+        server.process.send_signal(signal.SIGHUP)
+        assert wait_until(lambda: server.log.count(words) > count), server.log
+
+    (tmp_path / "now.key").write_bytes(certificates.text("client.key"))
+    replace("TLS stays as it was")
+    assert server.log_has("does not match")
+    assert certificates.shown_by(server.address) == certificates.serial("server")
+    files.show("server-ec")
+    replace("TLS was replaced")
+    assert certificates.shown_by(server.address) == certificates.serial("server-ec")
+    # The new one asks for no certificates, the connection of before goes on.
+    other = RawConnection(certificates.connect(server.address, certificates.client_context("client")))
+    assert "subject=\n" in other.call("DescribeSecurity", b"").messages[0].decode()
+    assert raw.call("Get", b"after").messages == [b"after"]
+    raw.close()
+    other.close()
+
+
+def test_on_a_unix_socket_a_handler_knows_the_process_that_calls(start_scenarios, tmp_path):
+    """SO_PEERCRED, of a process that is not the server's."""
+    start_scenarios(listen=f"unix:{tmp_path}/server.sock")
+    peer = socket.socket(socket.AF_UNIX)
+    peer.connect(str(tmp_path / "server.sock"))
+    raw = RawConnection(peer)
+    told = raw.call("DescribeSecurity", b"").messages[0].decode()
+    assert told == f"plaintext=yes\nprocess={os.getpid()} {os.getuid()} {os.getgid()}"
+    raw.close()
+
+
 def test_a_reload_replaces_the_authorities_of_clients(certificates, start_echo, open_secure, tmp_path):
     authority = tmp_path / "clients.pem"
     shutil.copy(certificates.ca, authority)
@@ -645,4 +684,4 @@ def test_handshakes_that_end_in_every_way_leave_nothing_behind(certificates, sta
     handshake_and_leave(certificates, server, count // PATIENCE)
     assert wait_until(lambda: server.descriptors <= descriptors, 5), (descriptors, server.descriptors)
     print(f"grown by {server.rss_bytes - memory} bytes")
-    assert server.rss_bytes - memory < (32 if os.environ.get("APUS_SANITIZER") == "address" else 4) * MIB
+    assert server.rss_bytes - memory < (32 if os.environ.get("APUS_SANITIZER") else 4) * MIB

@@ -4,7 +4,10 @@ internal import Apus
 extension ScenarioService {
     func registerSecurity(with registry: inout MethodRegistry) {
         registry.unary("DescribeSecurity") { _, context in
-            guard let tls = context.tls else { return Self.text("plaintext=yes") }
+            guard let tls = context.tls else {
+                let process = context.peerCredentials.map { "\($0.processID) \($0.userID) \($0.groupID)" }
+                return Self.text("plaintext=yes\nprocess=\(process ?? "")")
+            }
             let peer = tls.peer
             return Self.text(
                 """

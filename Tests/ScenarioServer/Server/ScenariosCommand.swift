@@ -50,6 +50,8 @@ struct ScenariosCommand: AsyncParsableCommand {
             eventLoops: eventLoops,
             logger: logger
         )
+        let hangUps = security.replaceOnHangUp(server, logger)
+        defer { hangUps?.cancel() }
         let group = ServiceGroup(services: [server], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
         try await withThrowingTaskGroup(of: Void.self) { tasks in
             tasks.addTask { try await group.run() }

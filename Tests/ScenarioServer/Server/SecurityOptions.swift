@@ -1,5 +1,8 @@
 internal import Apus
 internal import ArgumentParser
+internal import Dispatch
+internal import Glibc
+internal import Logging
 
 /// The TLS that tests set; without a certificate the server speaks plaintext.
 struct SecurityOptions: ParsableArguments {
@@ -15,6 +18,11 @@ struct SecurityOptions: ParsableArguments {
     var tlsRefuse: String?
     @Option(help: "How long the verification of our own takes.")
     var tlsVerificationMs: Int?
+
+    @Option(help: "SIGHUP replaces the TLS by this certificate.")
+    var tlsNextCert: String?
+    @Option(help: "The key of --tls-next-cert.")
+    var tlsNextKey: String?
 
     func validate() throws {
         if tlsCert.count != tlsKey.count { throw ValidationError("each --tls-cert needs its --tls-key") }
@@ -36,6 +44,25 @@ struct SecurityOptions: ParsableArguments {
             }
         }
         return .tls(tls)
+    }
+}
+
+extension SecurityOptions {
+    /// Replaces the server's TLS when the process gets SIGHUP; `nil` when there is nothing to replace it by.
+    func replaceOnHangUp(_ server: Server, _ logger: Logger) -> (any DispatchSourceSignal)? {
+        guard let tlsNextCert, let tlsNextKey else { return nil }
+        signal(SIGHUP, SIG_IGN)
+        let source = DispatchSource.makeSignalSource(signal: SIGHUP)
+        source.setEventHandler {
+            do throws(RPCError) {
+                try server.replaceTLS(ServerTLS(credentials: [.pem(chainFile: tlsNextCert, keyFile: tlsNextKey)]))
+                logger.info("TLS was replaced")
+            } catch {
+                logger.error("TLS stays as it was", metadata: ["cause": "\(error)"])
+            }
+        }
+        source.resume()
+        return source
     }
 }
 
