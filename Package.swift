@@ -29,6 +29,7 @@ let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let protobufPlugin: Target.Dependency = .product(name: "SwiftProtobufPluginLibrary", package: "swift-protobuf")
 let protobuf: Target.Dependency = .product(name: "SwiftProtobuf", package: "swift-protobuf")
+let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 
 let package = Package(
     name: "Apus",
@@ -39,6 +40,7 @@ let package = Package(
         .library(name: "EchoV1", targets: ["EchoV1"]),
         .executable(name: "apus-echo", targets: ["apus-echo"]),
         .executable(name: "protoc-gen-apus", targets: ["protoc-gen-apus"]),
+        .executable(name: "apus-interop", targets: ["apus-interop"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-log", from: "1.14.0"),
@@ -85,6 +87,11 @@ let package = Package(
             dependencies: ["Apus", "ApusProtobuf", protobuf],
             swiftSettings: generatedSettings
         ),
+        .target(
+            name: "GRPCTesting",
+            dependencies: ["Apus", "ApusProtobuf", protobuf],
+            swiftSettings: generatedSettings
+        ),
 
         // The stubs: what protoc's plugin makes of a service, and the plugin itself.
         .target(
@@ -98,12 +105,21 @@ let package = Package(
             swiftSettings: settings
         ),
 
+        .target(
+            name: "ApusCommandLine",
+            dependencies: ["Apus", logging, lifecycle, argumentParser],
+            swiftSettings: settings
+        ),
         .executableTarget(
             name: "apus-echo",
             dependencies: [
-                "Apus", "ApusProtobuf", "ApusServices", "EchoV1", logging, lifecycle,
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "Apus", "ApusCommandLine", "ApusProtobuf", "ApusServices", "EchoV1", logging, argumentParser,
             ],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "apus-interop",
+            dependencies: ["Apus", "ApusCommandLine", "GRPCTesting", logging, argumentParser],
             swiftSettings: settings
         ),
 
@@ -119,8 +135,7 @@ let package = Package(
             name: "apus-scenarios",
             dependencies: [
                 "Apus", "ApusBase", "ApusServices", "EchoV1", "ScenariosWithoutNonsending",
-                logging, lifecycle, protobuf,
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                logging, lifecycle, protobuf, argumentParser,
             ],
             path: "Tests/ScenarioServer/Server",
             swiftSettings: settings
@@ -131,7 +146,7 @@ let package = Package(
             name: "apus-client-scenarios",
             dependencies: [
                 "Apus", "ApusBase", "EchoV1", logging,
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                argumentParser,
             ],
             path: "Tests/ScenarioClient",
             swiftSettings: settings

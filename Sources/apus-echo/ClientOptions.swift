@@ -1,4 +1,5 @@
 internal import Apus
+internal import ApusCommandLine
 internal import ArgumentParser
 internal import Logging
 
@@ -33,11 +34,7 @@ struct ClientOptions: ParsableArguments {
     var logLevel = "warning"
 
     func makeChannel() throws -> Channel {
-        guard let level = Logger.Level(rawValue: logLevel) else {
-            throw ValidationError("\"\(logLevel)\" is not a log level")
-        }
-        var logger = Logger(label: "apus-echo") { StreamLogHandler.standardError(label: $0) }
-        logger.logLevel = level
+        let logger = try Logger.standardError(label: "apus-echo", level: logLevel)
         return try Channel(target, security: security.makeSecurity(), logger: logger)
     }
 
@@ -49,35 +46,6 @@ struct ClientOptions: ParsableArguments {
         )
         for entry in metadata { entry.add(to: &options.metadata) }
         return options
-    }
-}
-
-/// `gzip` or `deflate`.
-enum CompressionArgument: String, ExpressibleByArgument, CaseIterable {
-    case gzip, deflate
-
-    var algorithm: CompressionAlgorithm {
-        switch self {
-        case .gzip: .gzip
-        case .deflate: .deflate
-        }
-    }
-}
-
-/// `500ms`, `1s`, `2.5s`, `1m`.
-struct TimeoutArgument: ExpressibleByArgument {
-    let duration: Duration
-
-    init?(argument: String) {
-        let digits = argument.prefix { $0.isNumber || $0 == "." }
-        guard let value = Double(digits), value.isFinite, value >= 0, value < 1e9 else { return nil }
-        switch argument.dropFirst(digits.count) {
-        case "ms": duration = .seconds(value / 1000)
-        case "s": duration = .seconds(value)
-        case "m": duration = .seconds(value * 60)
-        case "h": duration = .seconds(value * 3600)
-        default: return nil
-        }
     }
 }
 

@@ -1,10 +1,9 @@
 internal import Apus
-import ApusServices
+internal import ApusCommandLine
+internal import ApusServices
 internal import ArgumentParser
 internal import EchoV1
-internal import Glibc
 internal import Logging
-internal import ServiceLifecycle
 
 struct ServeCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -27,15 +26,7 @@ struct ServeCommand: AsyncParsableCommand {
     var logLevel = "info"
 
     func run() async throws {
-        guard let level = Logger.Level(rawValue: logLevel) else {
-            throw ValidationError("\"\(logLevel)\" is not a log level")
-        }
-        var logger = Logger(label: "apus-echo") { StreamLogHandler.standardError(label: $0) }
-        logger.logLevel = level
-        try await serve(logger)
-    }
-
-    private func serve(_ logger: Logger) async throws {
+        let logger = try Logger.standardError(label: "apus-echo", level: logLevel)
         let address = try ListenAddress(listen)
         let eventLoops = try threads.map { threads in try EventLoopGroup(threads: threads, logger: logger) } ?? .shared
         var configuration = ServerConfiguration()
@@ -50,18 +41,6 @@ struct ServeCommand: AsyncParsableCommand {
         )
         let reloading = security.reloadOnHangUp(server, logger)
         defer { reloading?.cancel() }
-        let group = ServiceGroup(
-            services: [server],
-            gracefulShutdownSignals: [.sigterm, .sigint],
-            logger: logger
-        )
-        try await withThrowingTaskGroup(of: Void.self) { tasks in
-            tasks.addTask { try await group.run() }
-            tasks.addTask {
-                print("listening on \(try await server.listeningAddress)")
-                fflush(nil)
-            }
-            try await tasks.waitForAll()
-        }
+        try await server.serveUntilSignalled(logger)
     }
 }

@@ -13,6 +13,9 @@ from client_fixtures import (  # noqa: F401
     stubs_folder,
 )
 from conformance_peer import ConformancePeer
+from interop_fixtures import (  # noqa: F401
+    all_interop_servers, interop_descriptors, interop_messages, interop_servers, run_our_interop_client,
+)
 from raw_connection import RawConnection
 from scenario_client import ScenarioClient
 from server_process import REPOSITORY, ServerProcess, raise_descriptor_limit

@@ -19,13 +19,14 @@ private let importTable: [String: Set<String>] = [
     "ApusCodeGen": ["Foundation", "SwiftProtobuf", "SwiftProtobufPluginLibrary"],
     "protoc-gen-apus": ["ApusCodeGen", "SwiftProtobuf", "SwiftProtobufPluginLibrary"],
     "EchoV1": ["Apus", "ApusProtobuf", "SwiftProtobuf"],
+    "GRPCTesting": ["Apus", "ApusProtobuf", "SwiftProtobuf"],
+    "ApusCommandLine": ["Apus", "ArgumentParser", "Dispatch", "Glibc", "Logging", "ServiceLifecycle"],
 ]
 
 /// An executable sees what a user of the package sees, and may parse arguments and be run as a service.
 private let importsOfExecutables: Set = [
-    "Apus", "ApusProtobuf", "ApusServices", "ApusSubscriptions", "ArgumentParser", "ConcurrentMap", "Dispatch",
-    "EchoV1",
-    "Foundation", "Glibc", "Logging", "ServiceLifecycle", "SwiftProtobuf",
+    "Apus", "ApusCommandLine", "ApusProtobuf", "ApusServices", "ApusSubscriptions", "ArgumentParser", "ConcurrentMap",
+    "Dispatch", "EchoV1", "Foundation", "GRPCTesting", "Glibc", "Logging", "ServiceLifecycle", "SwiftProtobuf",
 ]
 
 private let importsOfAll: Set = ["Synchronization"]

@@ -1,26 +1,28 @@
-internal import Apus
-internal import ArgumentParser
-internal import Dispatch
+package import Apus
+package import ArgumentParser
+package import Dispatch
 internal import Glibc
-internal import Logging
+package import Logging
 
 /// How the server's connections are protected.
-struct ServerSecurityOptions: ParsableArguments {
+package struct ServerSecurityOptions: ParsableArguments {
     @Option(help: "Serve TLS, with the certificates of this PEM file. SIGHUP reads all files anew.")
-    var tlsCert: String?
+    package var tlsCert: String?
 
     @Option(help: "The private key of --tls-cert, in a PEM file.")
-    var tlsKey: String?
+    package var tlsKey: String?
 
     @Option(help: "Require a certificate of clients, signed by an authority in this PEM file.")
-    var tlsClientCa: String?
+    package var tlsClientCa: String?
 
-    func validate() throws {
+    package init() {}
+
+    package func validate() throws {
         if (tlsCert == nil) != (tlsKey == nil) { throw ValidationError("--tls-cert and --tls-key belong together") }
         if tlsClientCa != nil, tlsCert == nil { throw ValidationError("--tls-client-ca needs --tls-cert") }
     }
 
-    func makeSecurity() throws -> ServerSecurity {
+    package func makeSecurity() throws -> ServerSecurity {
         guard let tlsCert, let tlsKey else { return .plaintext }
         var tls = ServerTLS(credentials: [.pem(chainFile: tlsCert, keyFile: tlsKey)])
         if let tlsClientCa { tls.clientCertificates = .required(.file(tlsClientCa)) }
@@ -28,7 +30,7 @@ struct ServerSecurityOptions: ParsableArguments {
     }
 
     /// Reads certificates and roots anew when the process gets SIGHUP; `nil` in plaintext.
-    func reloadOnHangUp(_ server: Server, _ logger: Logger) -> (any DispatchSourceSignal)? {
+    package func reloadOnHangUp(_ server: Server, _ logger: Logger) -> (any DispatchSourceSignal)? {
         guard tlsCert != nil else { return nil }
         signal(SIGHUP, SIG_IGN)
         let source = DispatchSource.makeSignalSource(signal: SIGHUP)
@@ -46,29 +48,31 @@ struct ServerSecurityOptions: ParsableArguments {
 }
 
 /// How the client's connection is protected.
-struct ClientSecurityOptions: ParsableArguments {
+package struct ClientSecurityOptions: ParsableArguments {
     @Flag(help: "Speak TLS, with the authorities that the system trusts.")
-    var tls = false
+    package var tls = false
 
     @Option(help: "Trust the authorities in this PEM file, and no others.")
-    var tlsCa: String?
+    package var tlsCa: String?
 
     @Option(help: "Show the certificates of this PEM file to the server.")
-    var tlsCert: String?
+    package var tlsCert: String?
 
     @Option(help: "The private key of --tls-cert, in a PEM file.")
-    var tlsKey: String?
+    package var tlsKey: String?
 
     @Option(help: "The name to find in the server's certificate, in place of the target's host.")
-    var tlsServerName: String?
+    package var tlsServerName: String?
 
-    func validate() throws {
+    package init() {}
+
+    package func validate() throws {
         if (tlsCert == nil) != (tlsKey == nil) { throw ValidationError("--tls-cert and --tls-key belong together") }
         if !tls, tlsCa ?? tlsCert ?? tlsServerName != nil { throw ValidationError("the --tls-… options need --tls") }
     }
 
-    /// Whoever calls an echo server without --tls wants plaintext.
-    func makeSecurity() -> ChannelSecurity {
+    /// Whoever calls without --tls wants plaintext.
+    package func makeSecurity() -> ChannelSecurity {
         guard tls else { return .plaintext }
         var configuration = ClientTLS()
         if let tlsCa { configuration.trustRoots = .file(tlsCa) }
