@@ -52,7 +52,3 @@ def load_messages(descriptors):
         pool.Add(file)
     found = message_factory.GetMessageClassesForFiles([file.name for file in files], pool)
     return types.SimpleNamespace(**{name.rpartition(".")[2]: kind for name, kind in found.items()})
-
-
-def zeros(messages, size):
-    return messages.Payload(body=bytes(size))
