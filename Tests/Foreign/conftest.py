@@ -14,7 +14,8 @@ from client_fixtures import (  # noqa: F401
 )
 from conformance_peer import ConformancePeer
 from interop_fixtures import (  # noqa: F401
-    all_interop_servers, interop_descriptors, interop_messages, interop_servers, run_our_interop_client,
+    all_interop_servers, interop_descriptors, interop_messages, interop_servers, run_cpp_interop_client,
+    run_our_interop_client,
 )
 from raw_connection import RawConnection
 from scenario_client import ScenarioClient

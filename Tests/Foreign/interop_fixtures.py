@@ -7,9 +7,14 @@ import sys
 import pytest
 
 from interop_codec import load_messages
+from interop_cpp import build
 from server_process import PATIENCE, REPOSITORY, ServerProcess, executable
 
 PROTOS = ["empty", "messages", "test"]
+
+# Who the tests are run with; gRPC C++ is a large package.
+GRPC_CPP = pytest.param("c++", marks=pytest.mark.full)
+EACH_KIND_OF_SERVER = pytest.mark.parametrize("kind", ["apus", "grpcio", GRPC_CPP])
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +36,7 @@ def interop_messages(interop_descriptors):
 
 
 class InteropServers:
-    """Starts servers of the tests: "apus", "grpcio"."""
+    """Starts servers of the tests: "apus", "grpcio" or "c++"."""
 
     def __init__(self, descriptors):
         self.descriptors = descriptors
@@ -52,6 +57,8 @@ class InteropServers:
     def _command(self, kind):
         if kind == "apus":
             return [executable("apus-interop"), "server"]
+        if kind == "c++":
+            return [build.peer("server")]
         program = pathlib.Path(__file__).with_name("interop_server.py")
         return [sys.executable, str(program), "--descriptors", str(self.descriptors)]
 
@@ -111,3 +118,10 @@ def run_our_interop_client():
     """Runs `apus-interop client`."""
     return lambda server, *options, **keywords: run_interop_client(
         [executable("apus-interop"), "client"], server, *options, **keywords)
+
+
+@pytest.fixture
+def run_cpp_interop_client():
+    """Runs the client on gRPC C++."""
+    return lambda server, *options, **keywords: run_interop_client(
+        [build.peer("client")], server, *options, **keywords)

@@ -5,6 +5,8 @@ How each case goes is in gRPC's doc/interop-test-descriptions.md; what our clien
 
 import pytest
 
+from interop_fixtures import EACH_KIND_OF_SERVER
+
 # What all cases take; the defaults are for runs by hand.
 BRIEFLY = ["--soak-iterations", "50", "--iterations", "3", "--iteration-interval", "10ms"]
 
@@ -16,17 +18,15 @@ CASES = [
 ]
 AT_THE_LIMIT = "max_concurrent_streams_connection_scaling"
 
-EACH_SERVER = pytest.mark.parametrize("kind", ["apus", "grpcio"])
 
-
-@EACH_SERVER
+@EACH_KIND_OF_SERVER
 @pytest.mark.parametrize("case", CASES)
 def test_our_client_passes_each_case(interop_servers, run_our_interop_client, kind, case):
     outcomes = run_our_interop_client(interop_servers.shared(kind), "--case", case, *BRIEFLY)
     assert outcomes.lines == [f"PASS {case}"] and outcomes.exit_code == 0, outcomes
 
 
-@EACH_SERVER
+@EACH_KIND_OF_SERVER
 def test_our_client_passes_all_cases_over_tls(interop_servers, run_our_interop_client, certificates, kind):
     server = interop_servers.shared(kind, *certificates.options("server"))
     outcomes = run_our_interop_client(server, "--case", "all", *BRIEFLY, *certificates.client_options())
@@ -34,7 +34,7 @@ def test_our_client_passes_all_cases_over_tls(interop_servers, run_our_interop_c
     assert outcomes[AT_THE_LIMIT] == "SKIP" and outcomes.exit_code == 0, outcomes
 
 
-@EACH_SERVER
+@EACH_KIND_OF_SERVER
 def test_our_client_waits_at_the_servers_limit_of_streams(interop_servers, run_our_interop_client, kind):
     """rule 29"""
     server = interop_servers.shared(kind, "--max-concurrent-streams", 2)

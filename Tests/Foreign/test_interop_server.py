@@ -53,6 +53,35 @@ def test_grpcio_waits_at_our_servers_limit_of_streams(interop_servers, open_inte
     interop_client.max_concurrent_streams_connection_scaling(client)
 
 
+# gRPC C++
+
+CASES_OF_CPP = [
+    "empty_unary", "large_unary", "very_large_request", "client_streaming", "server_streaming", "ping_pong",
+    "empty_stream", "cancel_after_begin", "cancel_after_first_response", "timeout_on_sleeping_server",
+    "custom_metadata", "status_code_and_message", "special_status_message", "unimplemented_method",
+    "unimplemented_service", "pick_first_unary", "rpc_soak", "channel_soak", "long_lived_channel",
+]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("tls", [False, True], ids=["plaintext", "tls"])
+@pytest.mark.parametrize("case", CASES_OF_CPP)
+def test_cpp_passes_each_case_at_our_server(interop_servers, run_cpp_interop_client, certificates, case, tls):
+    server = interop_servers.shared("apus", *(certificates.options("server") if tls else []))
+    # Its credentials take the name that the certificate has to have from the target.
+    target = server.address.replace("127.0.0.1", "localhost") if tls else server.address
+    outcomes = run_cpp_interop_client(target, "--case", case, *(["--tls-ca", certificates.ca] if tls else []))
+    assert outcomes.lines == [f"PASS {case}"] and outcomes.exit_code == 0, outcomes
+
+
+@pytest.mark.full
+def test_cpp_waits_at_our_servers_limit_of_streams(interop_servers, run_cpp_interop_client):
+    server = interop_servers.shared("apus", "--max-concurrent-streams", 2)
+    case = "max_concurrent_streams_connection_scaling"
+    outcomes = run_cpp_interop_client(server, "--case", case, "--max-concurrent-streams", 2)
+    assert outcomes.lines == [f"PASS {case}"], outcomes
+
+
 # Each case can fail
 
 FAULTS = {
@@ -77,6 +106,14 @@ def test_a_case_of_grpcio_fails_at_a_server_that_is_wrong(interop_servers, open_
     case = getattr(interop_client, name)
     with pytest.raises((AssertionError, StopIteration)):
         case(open_interop_client(interop_servers.shared("grpcio", "--fault", fault)))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("fault,name", [(fault, name) for fault, names in FAULTS.items() for name in names
+                                        if name in CASES_OF_CPP])
+def test_a_case_of_cpp_fails_at_a_server_that_is_wrong(interop_servers, run_cpp_interop_client, fault, name):
+    outcomes = run_cpp_interop_client(interop_servers.shared("grpcio", "--fault", fault), "--case", name)
+    assert outcomes[name] == "FAIL" and outcomes.exit_code == 1, outcomes
 
 
 # Features of the server that no case asks for

@@ -1,0 +1,1 @@
+"""The peers of the interoperability tests on gRPC C++, and how they are built."""
