@@ -34,7 +34,13 @@ struct ClientCommand: AsyncParsableCommand {
     @Option(help: "trace, debug, info, notice, warning, error or critical; on standard error.")
     var logLevel = "warning"
 
-    func validate() throws { _ = try chosenCases() }
+    func validate() throws {
+        for interopCase in try chosenCases() where cases.contains(interopCase.name) {
+            if let obstacle = interopCase.obstacle(in: parameters) {
+                throw ValidationError("\(interopCase.name) cannot be run: \(obstacle)")
+            }
+        }
+    }
 
     func run() async throws {
         let chosen = try chosenCases()

@@ -6,10 +6,22 @@ internal import Logging
 struct InteropCase: Sendable {
     let name: String
     let body: @Sendable (CaseRun) async throws -> Void
+    private let needsLimitOfStreams: Bool
 
-    private init(_ name: String, _ body: @escaping @Sendable (CaseRun) async throws -> Void) {
+    private init(
+        _ name: String,
+        needsLimitOfStreams: Bool = false,
+        _ body: @escaping @Sendable (CaseRun) async throws -> Void
+    ) {
         self.name = name
         self.body = body
+        self.needsLimitOfStreams = needsLimitOfStreams
+    }
+
+    /// Why the case cannot be run with these parameters, or `nil`.
+    func obstacle(in parameters: CaseParameters) -> String? {
+        guard needsLimitOfStreams, parameters.maxConcurrentStreams == nil else { return nil }
+        return "it needs a server with a limit of streams, and --max-concurrent-streams"
     }
 
     static let all = [
@@ -32,7 +44,9 @@ struct InteropCase: Sendable {
         InteropCase("rpc_soak") { try await $0.rpcSoak() },
         InteropCase("channel_soak") { try await $0.channelSoak() },
         InteropCase("long_lived_channel") { try await $0.longLivedChannel() },
-        InteropCase("max_concurrent_streams_connection_scaling") { try await $0.maxConcurrentStreams() },
+        InteropCase("max_concurrent_streams_connection_scaling", needsLimitOfStreams: true) {
+            try await $0.maxConcurrentStreams(limit: $0.parameters.maxConcurrentStreams ?? 0)
+        },
     ]
 
     static var names: String { all.map(\.name).joined(separator: ", ") }
@@ -51,11 +65,6 @@ enum CaseOutcome: CustomStringConvertible {
         case .skipped(let name, let why): "SKIP \(name): \(why)"
         }
     }
-}
-
-/// Says why a case cannot be run against this server.
-struct CaseSkipped: Error {
-    let reason: String
 }
 
 /// What the cases share: one channel, as the description has it, and how to make others.
@@ -91,11 +100,10 @@ struct CaseRun: Sendable {
     var options: CallOptions { .timeout(timeout) }
 
     func outcome(of interopCase: InteropCase) async -> CaseOutcome {
+        if let obstacle = interopCase.obstacle(in: parameters) { return .skipped(interopCase.name, why: obstacle) }
         do {
             try await interopCase.body(self)
             return .passed(interopCase.name)
-        } catch let error as CaseSkipped {
-            return .skipped(interopCase.name, why: error.reason)
         } catch let error as RPCError {
             return .failed(interopCase.name, why: "expected a call to succeed, got \(error)")
         } catch {

@@ -112,3 +112,8 @@ def test_an_unreachable_server_fails_every_case(run_our_interop_client):
 def test_an_unknown_case_is_a_mistake_of_use(run_our_interop_client):
     outcomes = run_our_interop_client("127.0.0.1:1", "--case", "nix")
     assert outcomes.exit_code == 64 and 'there is no case "nix"' in outcomes.output, outcomes
+
+
+def test_a_case_that_lacks_its_parameter_is_a_mistake_of_use(run_our_interop_client):
+    outcomes = run_our_interop_client("127.0.0.1:1", "--case", AT_THE_LIMIT)
+    assert outcomes.exit_code == 64 and "--max-concurrent-streams" in outcomes.output, outcomes
