@@ -280,11 +280,14 @@ def max_concurrent_streams_connection_scaling(client):
         requests.send(question)
         return next(call).message.peer_socket_address
 
-    pairs = []
-    for _ in range(client.max_concurrent_streams + 1):
+    def begin():
         requests = Requests()
-        pairs.append((client.full_duplex_call(iter(requests)), requests))
-    addresses = {ask(*pair) for pair in pairs[:-1]}
+        return client.full_duplex_call(iter(requests)), requests
+
+    pairs = [begin() for _ in range(client.max_concurrent_streams)]
+    addresses = {ask(*pair) for pair in pairs}
+    # Begun after the others have their streams: calls that wait for a connection get theirs in any order.
+    pairs.append(begin())
     pairs[-1][1].send(question)
     for call, requests in pairs:
         requests.finish()
