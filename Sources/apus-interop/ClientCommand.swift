@@ -84,6 +84,9 @@ struct CaseParameters: ParsableArguments {
     )
     var maxConcurrentStreams: Int?
 
+    @Option(help: "client_compressed_unary and client_compressed_streaming: how requests are compressed.")
+    var compression = CompressionArgument.gzip
+
     @Option(help: "rpc_soak and channel_soak: how many calls.")
     var soakIterations = 1000
 

@@ -32,6 +32,10 @@ struct InteropCase: Sendable {
         InteropCase("server_streaming") { try await $0.serverStreaming() },
         InteropCase("ping_pong") { try await $0.pingPong() },
         InteropCase("empty_stream") { try await $0.emptyStream() },
+        InteropCase("client_compressed_unary") { try await $0.clientCompressedUnary() },
+        InteropCase("server_compressed_unary") { try await $0.serverCompressedUnary() },
+        InteropCase("client_compressed_streaming") { try await $0.clientCompressedStreaming() },
+        InteropCase("server_compressed_streaming") { try await $0.serverCompressedStreaming() },
         InteropCase("cancel_after_begin") { try await $0.cancelAfterBegin() },
         InteropCase("cancel_after_first_response") { try await $0.cancelAfterFirstResponse() },
         InteropCase("timeout_on_sleeping_server") { try await $0.timeoutOnSleepingServer() },
@@ -83,7 +87,7 @@ struct CaseRun: Sendable {
         parameters: CaseParameters,
         logger: Logger
     ) throws {
-        channel = try Channel(target, security: security, logger: logger)
+        channel = try Self.makeChannel(target, security, logger)
         self.parameters = parameters
         self.timeout = timeout
         self.target = target
@@ -92,7 +96,13 @@ struct CaseRun: Sendable {
     }
 
     /// Another channel to the server, with a connection of its own.
-    func makeChannel() throws -> Channel { try Channel(target, security: security, logger: logger) }
+    func makeChannel() throws -> Channel { try Self.makeChannel(target, security, logger) }
+
+    private static func makeChannel(_ target: String, _ security: ChannelSecurity, _ logger: Logger) throws -> Channel {
+        var configuration = ChannelConfiguration()
+        configuration.acceptsCompressedResponses = true
+        return try Channel(target, security: security, configuration: configuration, logger: logger)
+    }
 
     var service: Grpc_Testing_TestService.Client { Grpc_Testing_TestService.Client(channel) }
 

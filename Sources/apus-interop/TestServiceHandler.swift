@@ -23,6 +23,10 @@ struct TestServiceHandler: Grpc_Testing_TestService.Handler {
     ) async throws -> Grpc_Testing_SimpleResponse {
         echoMetadata(of: context)
         if request.hasResponseStatus { try end(with: request.responseStatus) }
+        if request.hasExpectCompressed {
+            try checkCompression(context.requestWasCompressed, expected: request.expectCompressed.value)
+        }
+        if request.responseCompressed.value { compressResponses(of: context) }
         return try .with {
             $0.payload = try payload(bytes: request.responseSize, type: request.responseType)
             if request.fillServerID { $0.serverID = serverID }
@@ -46,6 +50,7 @@ struct TestServiceHandler: Grpc_Testing_TestService.Handler {
         context: CallContext
     ) async throws {
         echoMetadata(of: context)
+        compressResponses(of: context)
         try await answer(request, responses, context)
     }
 
@@ -55,7 +60,12 @@ struct TestServiceHandler: Grpc_Testing_TestService.Handler {
     ) async throws -> Grpc_Testing_StreamingInputCallResponse {
         echoMetadata(of: context)
         var bytes = 0
-        for try await request in requests { bytes += request.payload.body.count }
+        for try await request in requests.received {
+            if request.message.hasExpectCompressed {
+                try checkCompression(request.wasCompressed, expected: request.message.expectCompressed.value)
+            }
+            bytes += request.message.payload.body.count
+        }
         guard let size = Int32(exactly: bytes) else {
             throw RPCError(code: .outOfRange, message: "the payloads' \(bytes) bytes do not fit into an int32")
         }
@@ -68,6 +78,7 @@ struct TestServiceHandler: Grpc_Testing_TestService.Handler {
         context: CallContext
     ) async throws {
         echoMetadata(of: context)
+        compressResponses(of: context)
         for try await request in requests { try await answer(request, responses, context) }
     }
 
@@ -77,6 +88,7 @@ struct TestServiceHandler: Grpc_Testing_TestService.Handler {
         context: CallContext
     ) async throws {
         echoMetadata(of: context)
+        compressResponses(of: context)
         var all: [Grpc_Testing_StreamingOutputCallRequest] = []
         var bytes = 0
         for try await request in requests {
@@ -116,6 +128,19 @@ extension TestServiceHandler {
         throw RPCError(code: code, message: status.message)
     }
 
+    /// The feature "CompressedRequest".
+    private func checkCompression(_ wasCompressed: Bool, expected: Bool) throws {
+        guard wasCompressed != expected else { return }
+        let message = "the request came \(wasCompressed ? "compressed" : "uncompressed"), and says that it does not"
+        throw RPCError(code: .invalidArgument, message: message)
+    }
+
+    /// The feature "CompressedResponse": in the first encoding that the client accepts, if there is one. A stream
+    /// decides for each message whether it is used.
+    private func compressResponses(of context: CallContext) {
+        _ = [.gzip, .deflate].first { context.setResponseCompression($0) }
+    }
+
     /// Writes the responses that a request asks for, each after the pause that it asks for.
     private func answer(
         _ request: Grpc_Testing_StreamingOutputCallRequest,
@@ -129,7 +154,7 @@ extension TestServiceHandler {
                 $0.payload = try payload(bytes: parameters.size, type: request.responseType)
                 if parameters.fillPeerSocketAddress.value { $0.peerSocketAddress = "\(context.peer)" }
             }
-            try await responses.write(response)
+            try await responses.write(response, compressed: parameters.compressed.value)
         }
     }
 

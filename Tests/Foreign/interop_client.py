@@ -336,13 +336,11 @@ def server_compressed_streaming(client):
     assert expect_responses(client.streaming_output_call(request), [31_415, 92_653]) == [True, False]
 
 
-UNCOMPRESSED_CASES = [
+# Each that any server takes.
+CASES = [
     empty_unary, large_unary, very_large_request, client_streaming, server_streaming, ping_pong, empty_stream,
-    half_duplex, cancel_after_begin, cancel_after_first_response, timeout_on_sleeping_server, custom_metadata,
-    status_code_and_message, special_status_message, unimplemented_method, unimplemented_service, pick_first_unary,
-    rpc_soak, channel_soak, long_lived_channel,
+    half_duplex, client_compressed_unary, server_compressed_unary, client_compressed_streaming,
+    server_compressed_streaming, cancel_after_begin, cancel_after_first_response, timeout_on_sleeping_server,
+    custom_metadata, status_code_and_message, special_status_message, unimplemented_method, unimplemented_service,
+    pick_first_unary, rpc_soak, channel_soak, long_lived_channel,
 ]
-COMPRESSED_CASES = [
-    client_compressed_unary, server_compressed_unary, client_compressed_streaming, server_compressed_streaming,
-]
-CASES = UNCOMPRESSED_CASES + COMPRESSED_CASES

@@ -5,14 +5,18 @@ How each case goes is in gRPC's doc/interop-test-descriptions.md; what our clien
 
 import pytest
 
-from interop_fixtures import EACH_KIND_OF_SERVER
+from interop_fixtures import EACH_KIND_OF_SERVER, GRPC_CPP
+from server_process import PATIENCE
 
 # What all cases take; the defaults are for runs by hand.
-BRIEFLY = ["--soak-iterations", "50", "--iterations", "3", "--iteration-interval", "10ms"]
+BRIEFLY = ["--soak-iterations", "50", "--iterations", "3", "--iteration-interval", "10ms",
+           "--soak-per-iteration-max-acceptable-latency", f"{10 * PATIENCE}s",
+           "--soak-overall-timeout", f"{60 * PATIENCE}s"]
 
 CASES = [
     "empty_unary", "large_unary", "very_large_request", "client_streaming", "server_streaming", "ping_pong",
-    "empty_stream", "cancel_after_begin", "cancel_after_first_response", "timeout_on_sleeping_server",
+    "empty_stream", "client_compressed_unary", "server_compressed_unary", "client_compressed_streaming",
+    "server_compressed_streaming", "cancel_after_begin", "cancel_after_first_response", "timeout_on_sleeping_server",
     "custom_metadata", "status_code_and_message", "special_status_message", "unimplemented_method",
     "unimplemented_service", "pick_first_unary", "rpc_soak", "channel_soak", "long_lived_channel",
 ]
@@ -26,12 +30,21 @@ def test_our_client_passes_each_case(interop_servers, run_our_interop_client, ki
     assert outcomes.lines == [f"PASS {case}"] and outcomes.exit_code == 0, outcomes
 
 
+@pytest.mark.parametrize("kind", ["apus", GRPC_CPP])
+@pytest.mark.parametrize("case", ["client_compressed_unary", "client_compressed_streaming"])
+def test_our_client_compresses_with_deflate(interop_servers, run_our_interop_client, kind, case):
+    """rule 13: grpcio hides whether it inflated a message, and bytes do not tell deflate from protobuf."""
+    outcomes = run_our_interop_client(interop_servers.shared(kind), "--case", case, "--compression", "deflate")
+    assert outcomes.lines == [f"PASS {case}"], outcomes
+
+
 @EACH_KIND_OF_SERVER
 def test_our_client_passes_all_cases_over_tls(interop_servers, run_our_interop_client, certificates, kind):
     server = interop_servers.shared(kind, *certificates.options("server"))
     outcomes = run_our_interop_client(server, "--case", "all", *BRIEFLY, *certificates.client_options())
     assert [outcomes[case] for case in CASES] == ["PASS"] * len(CASES), outcomes
     assert outcomes[AT_THE_LIMIT] == "SKIP" and outcomes.exit_code == 0, outcomes
+    assert len(outcomes.lines) == len(CASES) + 1, outcomes
 
 
 @EACH_KIND_OF_SERVER
@@ -56,6 +69,14 @@ FAULTS = [
     ("ping_pong", "dirty-payloads", "the payload of the response: expected zeros, got 1 at index 31414"),
     ("ping_pong", "end-after-response", "expected"),
     ("empty_stream", "extra-response", "the number of responses: expected 0, got 1"),
+    ("client_compressed_unary", "accepts-all", "against its word: expected INVALID_ARGUMENT, got OK"),
+    ("client_compressed_unary", "refuses-all", "expected a call to succeed, got INVALID_ARGUMENT"),
+    ("server_compressed_unary", "never-compressed", 'expected "compressed", got "uncompressed"'),
+    ("server_compressed_unary", "always-compressed", 'expected "uncompressed", got "compressed"'),
+    ("client_compressed_streaming", "accepts-all", "against its word: expected INVALID_ARGUMENT, got OK"),
+    ("client_compressed_streaming", "refuses-all", "got INVALID_ARGUMENT"),
+    ("server_compressed_streaming", "never-compressed", 'how response 0 came: expected "compressed"'),
+    ("server_compressed_streaming", "always-compressed", 'how response 1 came: expected "uncompressed"'),
     ("cancel_after_begin", "early-end", "the status of StreamingInputCall: expected CANCELLED, got OK"),
     ("cancel_after_first_response", "short-payloads", "expected 31415 bytes, got 31414 bytes"),
     ("custom_metadata", "no-echo", 'metadata of UnaryCall: expected ["test_initial_metadata_value"], got []'),

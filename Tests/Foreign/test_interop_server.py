@@ -10,9 +10,10 @@ import pytest
 
 import interop_client
 from interop_client import InteropClient, expect_responses, expect_status
+from interop_fixtures import GRPC_CPP
 from server_process import PATIENCE
 
-EACH_CASE = pytest.mark.parametrize("case", interop_client.UNCOMPRESSED_CASES, ids=lambda case: case.__name__)
+EACH_CASE = pytest.mark.parametrize("case", interop_client.CASES, ids=lambda case: case.__name__)
 
 
 @pytest.fixture
@@ -60,6 +61,8 @@ CASES_OF_CPP = [
     "empty_stream", "cancel_after_begin", "cancel_after_first_response", "timeout_on_sleeping_server",
     "custom_metadata", "status_code_and_message", "special_status_message", "unimplemented_method",
     "unimplemented_service", "pick_first_unary", "rpc_soak", "channel_soak", "long_lived_channel",
+    "client_compressed_unary", "server_compressed_unary", "client_compressed_streaming",
+    "server_compressed_streaming",
 ]
 
 
@@ -75,11 +78,35 @@ def test_cpp_passes_each_case_at_our_server(interop_servers, run_cpp_interop_cli
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("case", ["client_compressed_unary", "client_compressed_streaming"])
+def test_cpp_compresses_with_deflate_for_our_server(interop_servers, run_cpp_interop_client, case):
+    """rule 13"""
+    outcomes = run_cpp_interop_client(interop_servers.shared("apus"), "--case", case, "--compression", "deflate")
+    assert outcomes.lines == [f"PASS {case}"], outcomes
+
+
+@pytest.mark.full
 def test_cpp_waits_at_our_servers_limit_of_streams(interop_servers, run_cpp_interop_client):
     server = interop_servers.shared("apus", "--max-concurrent-streams", 2)
     case = "max_concurrent_streams_connection_scaling"
     outcomes = run_cpp_interop_client(server, "--case", case, "--max-concurrent-streams", 2)
     assert outcomes.lines == [f"PASS {case}"], outcomes
+
+
+# The others among themselves, so that a case which fails at ours can be told from a case that is wrong
+
+@pytest.mark.parametrize("kind", ["grpcio", GRPC_CPP])
+@EACH_CASE
+def test_grpcio_passes_each_case_at_the_others(interop_servers, open_interop_client, kind, case):
+    case(open_interop_client(interop_servers.shared(kind)))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["grpcio", "c++"])
+@pytest.mark.parametrize("case", CASES_OF_CPP)
+def test_cpp_passes_each_case_at_the_others(interop_servers, run_cpp_interop_client, kind, case):
+    outcomes = run_cpp_interop_client(interop_servers.shared(kind), "--case", case)
+    assert outcomes.lines == [f"PASS {case}"] and outcomes.exit_code == 0, outcomes
 
 
 # Each case can fail
@@ -93,6 +120,10 @@ FAULTS = {
     "extra-response": ["server_streaming", "empty_stream"],
     "missing-response": ["server_streaming"],
     "early-end": ["ping_pong"],
+    "accepts-all": ["client_compressed_unary", "client_compressed_streaming"],
+    "refuses-all": ["client_compressed_unary", "client_compressed_streaming"],
+    "never-compressed": ["server_compressed_unary", "server_compressed_streaming"],
+    "always-compressed": ["server_compressed_unary", "server_compressed_streaming"],
     "no-echo": ["custom_metadata"],
     "other-code": ["status_code_and_message"],
     "other-message": ["status_code_and_message", "special_status_message"],
@@ -104,8 +135,11 @@ FAULTS = {
 @pytest.mark.parametrize("fault,name", [(fault, name) for fault, names in FAULTS.items() for name in names])
 def test_a_case_of_grpcio_fails_at_a_server_that_is_wrong(interop_servers, open_interop_client, fault, name):
     case = getattr(interop_client, name)
-    with pytest.raises((AssertionError, StopIteration)):
-        case(open_interop_client(interop_servers.shared("grpcio", "--fault", fault)))
+    client = open_interop_client(interop_servers.shared("grpcio", "--fault", fault))
+    with pytest.raises((AssertionError, StopIteration, grpc.RpcError)) as failure:
+        case(client)
+    if failure.errisinstance(grpc.RpcError):
+        assert failure.value.code() is grpc.StatusCode.INVALID_ARGUMENT and fault == "refuses-all"
 
 
 @pytest.mark.full
