@@ -82,6 +82,23 @@ private func callServerBlocking(over channel: Channel) throws {
     print(answer.text)
 }
 
+private func callServerCompressed(_ echo: Echo_V1_EchoService.Client, _ request: Echo_V1_EchoRequest) async throws {
+    // A client, by the call; for all calls: the configuration's requestCompression.
+    let short = try await echo.get(request, options: .compression(.gzip))
+    print(short.text)
+}
+
+private func answerCompressed(
+    _ secret: Echo_V1_EchoResponse,
+    _ responses: ResponseWriter<Echo_V1_EchoResponse>,
+    _ context: CallContext
+) async throws {
+    // A handler, if the client accepts it; for all calls: the configuration's responseCompression.
+    context.setResponseCompression(.gzip)
+    // On either side, for a single message of a stream:
+    try await responses.write(secret, compressed: false)
+}
+
 @Suite struct QuickStartTests {
     @Test func `the server of the quick start listens`() async throws {
         let server = try Server(.tcp(host: "127.0.0.1", port: 0), services: [Echo()])
@@ -103,6 +120,8 @@ private func callServerBlocking(over channel: Channel) throws {
         let channel = try Channel("\(address)")
         defer { channel.close() }
         try await callServer(over: channel)
+        let long = Echo_V1_EchoRequest.with { $0.text = String(repeating: "again ", count: 1000) }
+        try await callServerCompressed(Echo_V1_EchoService.Client(channel), long)
         try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
             Thread.detachNewThread { continuation.resume(with: Result { try callServerBlocking(over: channel) }) }
         }
@@ -117,7 +136,7 @@ private func callServerBlocking(over channel: Channel) throws {
             .deletingLastPathComponent()
         let readme = try String(contentsOf: root.appending(path: "README.md"), encoding: .utf8)
         let blocks = readme.components(separatedBy: "```").filter { $0.hasPrefix("swift\n") }
-        #expect(blocks.count == 4)
+        #expect(blocks.count == 5)
         let block = blocks.map { $0.dropFirst("swift\n".count) }.joined(separator: "\n")
         let here = try String(contentsOf: URL(filePath: #filePath), encoding: .utf8)
         let compiled = Set(lines(here.replacing("private struct Echo", with: "struct Echo")))

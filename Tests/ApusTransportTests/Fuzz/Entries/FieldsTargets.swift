@@ -14,10 +14,10 @@ extension FuzzTarget {
         seeds: { fieldSeeds },
         run: { bytes in
             var input = FuzzInput(bytes)
-            var reader = RequestHead()
+            var reader = RequestHead(MessageEncodings())
             while !input.isAtEnd {
                 let fields = input.fields(of: requestNames)
-                var alone = RequestHead()
+                var alone = RequestHead(MessageEncodings())
                 read(fields, &reader)
                 read(fields, &alone)
                 try holdEqual(reader.metadata, alone.metadata, "metadata of \(fields)")
@@ -28,6 +28,8 @@ extension FuzzTarget {
                 // Path, authority and encoding stay as they are when a head has none.
                 if fields.contains(where: { $0.name == ":path" }) { try holdEqual(reader.path, alone.path, "path") }
                 if alone.flags.contains(.hasAuthority) { try holdEqual(reader.authority, alone.authority, "authority") }
+                try holdEqual(reader.encodings.request, alone.encodings.request, "request encoding of \(fields)")
+                try holdEqual(reader.encodings.accepted, alone.encodings.accepted, "accepted encodings of \(fields)")
                 if alone.flags.contains(.hasUnsupportedEncoding) {
                     try holdEqual(reader.encoding, alone.encoding, "encoding of \(fields)")
                 }
