@@ -162,12 +162,16 @@ package class ClientCall: TimerHandler, @unchecked Sendable {
 
     /// Cancels the call: it ends with `CANCELLED`, and its stream is reset. Harmless when it has ended.
     package final func cancel() {
+        givenUp()
         // Through the queue even on the loop: whoever cancels may be in the middle of something there.
         loop.execute {
             self.abandon(Self.cancelled)
             self.core.announceHandOver()
         }
     }
+
+    /// The application has given the call up, which the loop learns later.
+    func givenUp() {}
 
     static let cancelled = RPCError(code: .cancelled, message: "the call was cancelled")
 }

@@ -116,7 +116,7 @@ extension StreamingCall {
     package func finishWriting() {
         let isOnLoop = loop.isCurrent
         let (isNew, isDirect) = shared.withLock { shared -> (Bool, Bool) in
-            if shared.isFinishing || shared.end != nil { return (false, false) }
+            if shared.isFinishing || shared.isGivenUp || shared.end != nil { return (false, false) }
             shared.isFinishing = true
             if shared.newsAreDue { return (false, false) }
             shared.newsAreDue = !isOnLoop

@@ -25,6 +25,9 @@ package final class StreamingCall: ClientCall, @unchecked Sendable {
         var outbox = MessageQueue()
         /// No more messages will be written.
         var isFinishing = false
+        /// The application has given the call up: what it does from then on must not look like the end of a request
+        /// that is meant.
+        var isGivenUp = false
         /// The loop knows that there is something in `outbox`, or its end.
         var newsAreDue = false
         /// Bytes taken and not yet credited.
@@ -118,6 +121,8 @@ package final class StreamingCall: ClientCall, @unchecked Sendable {
     }
 
     override func newsFromElsewhere() { takeOutbox() }
+
+    override func givenUp() { shared.withLock { $0.isGivenUp = true } }
 
     override func bytesSent(_ count: Int) { wakeWriters(after: count) }
 

@@ -195,6 +195,38 @@ import Testing
         }
     }
 
+    // MARK: A cancel that the loop has yet to hear of
+
+    @Test func `what is half-closed after it was cancelled does not look whole to the server`() async throws {
+        try await withChannel { client in
+            let connection = try await client.connect()
+            let call = client.startStreaming()
+            let other = client.startStreaming()
+            try await connection.wait(for: "both calls") { $0.streams.count == 2 }
+            try await onThread {
+                // The loop takes two things at once: one that holds it up, and the look at what threads have to say.
+                let queued = Signal()
+                let entered = Signal()
+                let said = Signal()
+                client.loop.execute { _ = queued.block() }
+                client.loop.execute {
+                    entered.send()
+                    _ = said.block()
+                }
+                _ = try other.writeNow(Array("x".utf8))
+                queued.send()
+                _ = entered.block()
+                // The half-close is seen by that look, and the cancel in the next turn.
+                call.cancel()
+                call.finishWriting()
+                said.send()
+            }
+            try await connection.wait(for: "the reset") { $0.requests[1]?.reset != nil }
+            #expect(connection.request(1).reset == ErrorCode.cancel)
+            #expect(!connection.request(1).hasEnded)
+        }
+    }
+
     // MARK: A late cancel
 
     @Test func `a cancel that comes late does not hit the call that uses the object next`() async throws {
