@@ -27,7 +27,14 @@ let package = Package(
         .target(name: "CLinux", path: "Transport/CLinux"),
         .systemLibrary(name: "CNghttp2", path: "Transport/CNghttp2", pkgConfig: "libnghttp2"),
         .systemLibrary(name: "COpenSSL", path: "Transport/COpenSSL", pkgConfig: "openssl"),
+        .systemLibrary(name: "CZlib", path: "Transport/CZlib", pkgConfig: "zlib"),
         .target(name: "ApusBase", dependencies: ["CLinux"], path: "Transport/ApusBase", swiftSettings: settings),
+        .target(
+            name: "ApusCompression",
+            dependencies: ["ApusBase", "CZlib"],
+            path: "Transport/ApusCompression",
+            swiftSettings: settings
+        ),
         .target(
             name: "ApusTLS",
             dependencies: ["ApusBase", "COpenSSL"],
@@ -42,7 +49,7 @@ let package = Package(
         ),
         .target(
             name: "ApusTransport",
-            dependencies: ["ApusBase", "ApusEventLoop", "ApusTLS", "CNghttp2", "CLinux", logging],
+            dependencies: ["ApusBase", "ApusCompression", "ApusEventLoop", "ApusTLS", "CNghttp2", "CLinux", logging],
             path: "Transport/ApusTransport",
             swiftSettings: settings
         ),

@@ -11,7 +11,7 @@ public struct FuzzTarget: Sendable, CustomStringConvertible {
     public var description: String { name }
 
     public static let all: [FuzzTarget] = [
-        .timeout, .base64, .percent, .deframer, .requestFields, .responseFields,
+        .timeout, .base64, .percent, .compression, .deframer, .requestFields, .responseFields,
         .serverConnection, .serverBytes, .clientConnection, .clientBytes,
     ]
 }
