@@ -102,6 +102,15 @@ extension SystemCalls {
         _ = try attemptOrThrow(.shutdown) { Int(Glibc.shutdown(descriptor, CInt(SHUT_WR))) }
     }
 
+    /// When the socket is closed, the peer is told so at once (TCP RST), and what it has not taken is dropped: the
+    /// kernel would keep it, and try for minutes.
+    package static func dropUnsentWhenClosed(_ descriptor: CInt) throws(SystemError) {
+        var value = linger(l_onoff: 1, l_linger: 0)
+        _ = try attemptOrThrow(.setsockopt, "SO_LINGER") {
+            unsafe Int(setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &value, socklen_t(MemoryLayout<linger>.size)))
+        }
+    }
+
     package static func setOption(
         _ option: SocketOption,
         to value: CInt,

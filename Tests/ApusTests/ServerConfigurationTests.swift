@@ -37,6 +37,12 @@ import Testing
         Field("sendQueueBytes", [0, -1]) { $0.sendQueueBytes = $1 },
         Field("maxConcurrentStreams", [0, 1 << 32]) { $0.maxConcurrentStreams = $1 },
         Field("maxHandlersPerConnection", [0, -1]) { $0.maxHandlersPerConnection = $1 },
+        Field("connectionSendBufferBytes", [0, 65_535]) { $0.connectionSendBufferBytes = $1 },
+        Field("serverBufferBytes", [0, 1_048_575]) { $0.serverBufferBytes = $1 },
+        Field("maxEarlyCancellationsPerSecond", [0, -1, 1 << 31]) { $0.maxEarlyCancellationsPerSecond = $1 },
+        Field("maxStreamErrorsPerSecond", [0, -1, 1 << 31]) { $0.maxStreamErrorsPerSecond = $1 },
+        Field("maxEmptyFramesPerSecond", [0, -1, 1 << 31]) { $0.maxEmptyFramesPerSecond = $1 },
+        Field("maxPingStrikes", [-1, 1 << 31]) { $0.maxPingStrikes = $1 },
     ])
     func `a number out of range is INVALID_ARGUMENT and names the field`(field: Field) {
         for value in field.values {
@@ -50,7 +56,9 @@ import Testing
         #expect(problem { $0.maxConnections = 0 }?.contains("maxConnections is 0") == true)
         #expect(
             problem {
-                $0.maxHandlers = nil; $0.maxConnections = nil
+                $0.maxHandlers = nil; $0.maxConnections = nil; $0.serverBufferBytes = nil
+                $0.maxEarlyCancellationsPerSecond = nil; $0.maxStreamErrorsPerSecond = nil
+                $0.maxEmptyFramesPerSecond = nil; $0.writeStallTimeout = nil; $0.keepaliveTime = nil
             } == nil
         )
     }
@@ -59,6 +67,14 @@ import Testing
         #expect(problem { $0.handshakeTimeout = .seconds(-1) }?.contains("handshakeTimeout") == true)
         #expect(problem { $0.handshakeTimeout = .zero }?.contains("handshakeTimeout") == true)
         #expect(problem { $0.shutdownGracePeriod = .seconds(-1) }?.contains("shutdownGracePeriod") == true)
+        #expect(problem { $0.headerTimeout = .zero }?.contains("headerTimeout is") == true)
+        #expect(problem { $0.writeStallTimeout = .zero }?.contains("writeStallTimeout is") == true)
+        #expect(problem { $0.keepaliveTime = .zero }?.contains("keepaliveTime is") == true)
+        #expect(problem { $0.keepaliveTimeout = .zero }?.contains("keepaliveTimeout is") == true)
+        #expect(problem { $0.maxConnectionAge = .zero }?.contains("maxConnectionAge is") == true)
+        #expect(problem { $0.maxConnectionIdle = .seconds(-1) }?.contains("maxConnectionIdle is") == true)
+        #expect(problem { $0.maxConnectionAgeGrace = .seconds(-1) }?.contains("maxConnectionAgeGrace is") == true)
+        #expect(problem { $0.minPingInterval = .seconds(-1) }?.contains("minPingInterval is") == true)
         #expect(problem { $0.shutdownGracePeriod = .zero } == nil)
         #expect(problem { $0.shutdownGracePeriod = nil } == nil)
     }
@@ -69,6 +85,8 @@ import Testing
             { $0.streamWindowBytes = 1 }, { $0.streamWindowBytes = Int(Int32.max) }, { $0.maxHandlers = 1 },
             { $0.connectionWindowBytes = 65_535 }, { $0.connectionWindowBytes = Int(Int32.max) },
             { $0.maxConcurrentStreams = 1 }, { $0.maxHeaderListBytes = 1024 }, { $0.sendQueueBytes = 1 },
+            { $0.maxPingStrikes = 0 }, { $0.minPingInterval = .zero }, { $0.maxConnectionAgeGrace = .zero },
+            { $0.serverBufferBytes = 1_048_576 }, { $0.connectionSendBufferBytes = 65_536 },
         ]
         for edge in edges { #expect(problem(edge) == nil) }
     }

@@ -83,6 +83,7 @@ package enum ErrorCode {
     package static let protocolError: UInt32 = 1
     package static let refusedStream: UInt32 = 7
     package static let cancel: UInt32 = 8
+    package static let enhanceYourCalm: UInt32 = 11
 }
 
 package func bigEndian(_ value: UInt32) -> [UInt8] {

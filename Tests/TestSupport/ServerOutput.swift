@@ -52,6 +52,8 @@ package final class ServerOutput {
     package private(set) var settings: [UInt16: UInt32]?
     /// Last stream and error code of each GOAWAY.
     package private(set) var goAways: [(last: UInt32, code: UInt32)] = []
+    /// What each of them says.
+    package private(set) var goAwayReasons: [String] = []
     /// The payloads of PINGs that want an answer, and of answers to ours.
     package private(set) var pings: [[UInt8]] = []
     package private(set) var pingAcks: [[UInt8]] = []
@@ -98,6 +100,7 @@ package final class ServerOutput {
         case Frame.goAway:
             let last = number(frame.payload.prefix(4)) & 0x7FFF_FFFF
             goAways.append((last, number(frame.payload.dropFirst(4).prefix(4))))
+            goAwayReasons.append(String(decoding: frame.payload.dropFirst(8), as: UTF8.self))
         case Frame.windowUpdate:
             let bytes = Int(number(frame.payload))
             if frame.stream == 0 { connectionCredit += bytes }

@@ -132,13 +132,6 @@ extension ClientConnection: ClientSessionCarrier {
 // MARK: - Keepalive
 
 extension ClientConnection: TimerHandler {
-    /// The kernel gives up what it sends in vain as soon as a PING would (gRFC A18); without it that takes minutes.
-    private func limitUnacknowledged(_ timeout: Duration) {
-        let milliseconds = CInt(clamping: max(timeout.saturatingNanoseconds / 1_000_000, 1))
-        // A socket that is not TCP's has no such option, and no network below it that could lose bytes.
-        try? SystemCalls.setOption(.userTimeoutMilliseconds, to: milliseconds, on: descriptor)
-    }
-
     package func timerFired(tag: UInt64) {
         keepaliveTimer = .none
         checkKeepalive()

@@ -120,8 +120,7 @@ extension HTTP2Connection {
             written += count
             if buffer.count - count >= HTTP2Session.frameBytesMax, !outputRanDry() { break }
         }
-        if written >= Self.outputPerTurnBytesMax { scheduleFlush() }
-        if framer.isFinished { sessionFinished() }
+        flushed(written)
     }
 
     /// Encrypts and writes; what the socket does not take is kept, encrypted. `false` when that was all for now.

@@ -27,9 +27,9 @@ class HTTP2Connection {
     static let outputPerTurnBytesMax = 1024 * 1024
     /// Reads in one turn before the loop's other connections get theirs.
     private static let readsPerTurnMax = 4
-    /// Frames other than DATA that may wait behind a peer that does not read, before we stop reading in turn.
-    private static let queuedControlFramesMax = 1000
     private static let lingerTimeout = Duration.seconds(1)
+    /// What a peer sends after that is dropped up to here: more than is on its way in a window of usual size.
+    private static let lingerBytesMax = 4 * 1024 * 1024
 
     let loop: EventLoop
     let descriptor: CInt
@@ -45,6 +45,10 @@ class HTTP2Connection {
     private(set) var phase = Phase.open
     /// When the last byte of the peer came.
     private(set) var lastReadAt: MonotonicInstant
+    /// When the socket last took something, of what it did not take at once.
+    private(set) var lastProgressAt: MonotonicInstant
+    /// Frames other than DATA that may wait behind a peer that does not read, before we stop reading in turn.
+    private let queuedControlFramesMax: Int
     /// What the socket did not take, from `unsentStart` on.
     private var unsent: [UInt8] = []
     private var unsentStart = 0
@@ -56,20 +60,36 @@ class HTTP2Connection {
     private var pauseTimer = EventLoop.TimerID.none
     /// Whether the socket took nothing of what was left over.
     private var tookNothing = false
+    private var droppedBytes = 0
 
     /// Takes over a connected, non-blocking socket; on its loop.
-    init(descriptor: CInt, loop: EventLoop, framer: HTTP2Session, tls: TLSSession?) {
+    init(
+        descriptor: CInt,
+        loop: EventLoop,
+        framer: HTTP2Session,
+        tls: TLSSession?,
+        queuedControlFramesMax: Int = 1000
+    ) {
         self.descriptor = descriptor
         self.loop = loop
         self.framer = framer
         self.tls = tls
+        self.queuedControlFramesMax = queuedControlFramesMax
         self.isSecured = tls == nil
         self.lastReadAt = loop.now
+        self.lastProgressAt = loop.now
     }
 
     /// Watches the socket from here on.
     final func open() throws(SystemError) {
         registration = try loop.register(descriptor, interest: interest, handler: self)
+    }
+
+    /// The kernel gives up what it sends in vain as soon as a PING would (gRFC A18); without it that takes minutes.
+    final func limitUnacknowledged(_ timeout: Duration) {
+        let milliseconds = CInt(clamping: max(timeout.saturatingNanoseconds / 1_000_000, 1))
+        // A socket that is not TCP's has no such option, and no network below it that could lose bytes.
+        try? SystemCalls.setOption(.userTimeoutMilliseconds, to: milliseconds, on: descriptor)
     }
 
     // MARK: What a subclass does
@@ -84,6 +104,10 @@ class HTTP2Connection {
     func prepareOutput() {}
     /// The session has given all it had; `true` to ask it again.
     func outputRanDry() -> Bool { false }
+    /// The socket takes no more for now.
+    func outputStalled() {}
+    /// The peer did too much of something, and was told so as far as the socket took it.
+    func peerWentTooFar(_ excess: PeerExcess) {}
     /// The session has nothing left to do: it was drained, or nghttp2 ended it for something that the peer sent.
     func sessionFinished() {}
     /// The session is of no further use: ends the calls that are left.
@@ -146,6 +170,13 @@ extension HTTP2Connection: DescriptorHandler {
         if readiness.isWritable, phase == .open { flushBecauseOfRoom(readiness) }
     }
 
+    /// Whether the peer may have more of its frames answered. What one read may bring about is bounded by its size.
+    private func mayReadOn() -> Bool {
+        guard framer.queuedControlFrames > queuedControlFramesMax else { return true }
+        flush()
+        return phase == .open && framer.queuedControlFrames <= queuedControlFramesMax
+    }
+
     private func read(_ readiness: EventLoop.Readiness) {
         // A handshake's cryptography takes a good part of a millisecond: many at once would keep the loop's other
         // connections waiting.
@@ -160,8 +191,11 @@ extension HTTP2Connection: DescriptorHandler {
                 let bytes = unsafe UnsafeRawBufferPointer(rebasing: buffer[..<count])
                 if phase == .open {
                     if tls == nil { unsafe receive(bytes) } else { unsafe receiveSecured(bytes) }
+                } else {
+                    droppedBytes += count
+                    if droppedBytes > Self.lingerBytesMax { return close("it was closed") }
                 }
-                guard phase != .closed, count == buffer.count, !isVerifying else { return }
+                guard phase != .closed, count == buffer.count, !isVerifying, mayReadOn() else { return }
             case .wouldBlock:
                 if index == 0 { noteFruitlessEvent(.read, readiness) }
                 return
@@ -223,7 +257,13 @@ extension HTTP2Connection: TurnEndHandler {
             written += count
             if buffer.count - count >= HTTP2Session.frameBytesMax, !outputRanDry() { break }
         }
+        flushed(written)
+    }
+
+    /// The session has given what it had, or as much as it may in a turn.
+    func flushed(_ written: Int) {
         if written >= Self.outputPerTurnBytesMax { scheduleFlush() }
+        if let excess = framer.excess { return peerWentTooFar(excess) }
         if framer.isFinished { sessionFinished() }
     }
 
@@ -235,7 +275,9 @@ extension HTTP2Connection: TurnEndHandler {
             unsafe SystemCalls.send(descriptor, UnsafeRawBufferPointer(rebasing: bytes[unsentStart...]))
         }
         switch result {
-        case .bytes(let count): unsentStart += count
+        case .bytes(let count):
+            unsentStart += count
+            lastProgressAt = loop.now
         case .wouldBlock: tookNothing = true
         case .failed(let error):
             lost(error)
@@ -269,6 +311,8 @@ extension HTTP2Connection: TurnEndHandler {
         if taken == bytes.count { return true }
         unsafe unsent = [UInt8](bytes[taken...])
         unsentStart = 0
+        lastProgressAt = loop.now
+        outputStalled()
         waitForRoom()
         return false
     }
@@ -283,7 +327,7 @@ extension HTTP2Connection: TurnEndHandler {
 
     /// The socket is full. A peer that makes us answer and does not read is not read from either.
     private func waitForRoom() {
-        let mayRead = framer.queuedControlFrames <= Self.queuedControlFramesMax && !isVerifying
+        let mayRead = framer.queuedControlFrames <= queuedControlFramesMax && !isVerifying
         setInterest(mayRead ? [.read, .write] : .write)
     }
 

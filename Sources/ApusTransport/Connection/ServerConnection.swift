@@ -8,20 +8,28 @@ internal import Logging
 ///
 /// Confined to its shard's loop.
 final class ServerConnection: HTTP2Connection {
-    private enum Alarm: UInt64 {
-        case handshake, shutdownPing
+    enum Alarm: UInt64, CaseIterable {
+        case handshake, shutdownPing, headers, stall, keepalive, idle, age
     }
 
     private static let shutdownPingTimeout = Duration.seconds(5)
 
     let peer: ConnectionPeer
-    private let shard: ServerShard
-    private let session: ServerSession
-    private var isDraining = false
+    let shard: ServerShard
+    let session: ServerSession
+    private(set) var isDraining = false
+    /// It is drained for its age, and has a time to end within.
+    var isTooOld = false
     private var isEstablished = false
+    /// What the last GOAWAY of a connection that is drained says.
+    private var reasonToDrain = ""
+    /// `nil` when the peer is never asked whether it is still there.
+    var keepalive: Keepalive?
+    /// The block of header fields that has to end in time.
+    var blockWatched: UInt32 = 0
     /// Calls that ran when the connection ended.
     private var openCallsAtEnd = 0
-    private var alarms: [EventLoop.TimerID] = [.none, .none]
+    private var alarms = [EventLoop.TimerID](repeating: .none, count: Alarm.allCases.count)
     private let onClose: @Sendable () -> Void
 
     /// Takes over a connected, non-blocking socket; on the shard's loop.
@@ -42,7 +50,13 @@ final class ServerConnection: HTTP2Connection {
                 throw RPCError(code: .internal, message: "\(error)", cause: error)
             }
         }
-        super.init(descriptor: descriptor, loop: shard.loop, framer: session, tls: tls)
+        super.init(
+            descriptor: descriptor,
+            loop: shard.loop,
+            framer: session,
+            tls: tls,
+            queuedControlFramesMax: shard.limits.queuedControlFramesMax
+        )
     }
 
     func start() throws(SystemError) {
@@ -58,9 +72,12 @@ final class ServerConnection: HTTP2Connection {
 
     /// Lets the calls that run end, and refuses new ones, in two steps (RFC 9113 §6.8): GOAWAY and a PING, and when the
     /// peer has answered that, so that it knows, the last GOAWAY.
-    func drain() {
+    ///
+    /// - Parameter reason: what that says.
+    func drain(reason: String = "") {
         guard phase == .open, !isDraining else { return }
         isDraining = true
+        reasonToDrain = reason
         guard isEstablished else { return close("the server shuts down") }
         session.announceShutdown()
         session.submitPing()
@@ -81,7 +98,7 @@ final class ServerConnection: HTTP2Connection {
 
     private func finishDraining() {
         clearAlarm(.shutdownPing)
-        session.refuseNewStreams()
+        session.refuseNewStreams(debugData: reasonToDrain)
         scheduleFlush()
     }
 
@@ -111,10 +128,21 @@ final class ServerConnection: HTTP2Connection {
     }
 
     private func logBrokenProtocol(_ cause: String) {
-        shard.logger.info(
+        shard.faultLog.log(
+            .info,
             "closing a connection that broke the protocol",
-            metadata: ["peer": "\(peer.address)", "cause": "\(cause)"]
+            ["peer": "\(peer.address)", "cause": "\(cause)"]
         )
+    }
+
+    override func peerWentTooFar(_ excess: PeerExcess) {
+        guard phase == .open else { return }
+        shard.faultLog.log(
+            .warning,
+            "closing a connection whose peer does too much of something",
+            ["peer": "\(peer.address)", "cause": "\(excess)", "goaway": "\(excess.debugData)"]
+        )
+        linger(cause: excess.description)
     }
 
     // MARK: TLS
@@ -126,20 +154,18 @@ final class ServerConnection: HTTP2Connection {
         // says nothing at all.
         let isUsual = error.reason == .truncated && (isSecured || tls?.hasReceived != true)
         let level = isUsual ? Logger.Level.debug : .info
-        shard.logger.log(
-            level: level,
-            "TLS with a peer failed",
-            metadata: ["peer": "\(peer.address)", "cause": "\(error)"]
-        )
+        shard.faultLog.log(level, "TLS with a peer failed", ["peer": "\(peer.address)", "cause": "\(error)"])
     }
 
     // MARK: Bytes
 
     override func receive(_ bytes: UnsafeRawBufferPointer) {
         // SAFETY: `bytes` is the caller's for the length of this call.
+        session.willReceive()
         if let reason = unsafe session.receive(bytes) {
             return unsafe refuse(bytes, reason)
         }
+        if session.isInBlock { watchHeaders() }
         session.startReadyCalls()
         scheduleFlush()
     }
@@ -147,6 +173,10 @@ final class ServerConnection: HTTP2Connection {
     /// The peer broke the protocol: say so, in HTTP/2 if it got that far.
     private func refuse(_ bytes: UnsafeRawBufferPointer, _ reason: String) {
         // SAFETY: as for `receive`.
+        if let excess = session.excess {
+            flush()
+            return peerWentTooFar(excess)
+        }
         let foreign = isEstablished ? nil : unsafe ForeignProtocol(firstBytes: bytes)
         logBrokenProtocol(foreign?.description ?? reason)
         if let answer = foreign?.answer, tls == nil {
@@ -159,18 +189,24 @@ final class ServerConnection: HTTP2Connection {
 
     override func prepareOutput() { session.willSend() }
 
-    // MARK: Alarms
+    override func outputRanDry() -> Bool { session.startHeldCalls() }
 
-    private func setAlarm(_ alarm: Alarm, _ delay: Duration) {
-        clearAlarm(alarm)
-        alarms[Int(alarm.rawValue)] = loop.schedule(
-            at: loop.now.advanced(by: delay),
-            handler: self,
-            tag: alarm.rawValue
-        )
+    override func outputStalled() {
+        if !isSet(.stall), let timeout = shard.limits.writeStallTimeout { setAlarm(.stall, timeout) }
     }
 
-    private func clearAlarm(_ alarm: Alarm) {
+    // MARK: Alarms
+
+    func isSet(_ alarm: Alarm) -> Bool { alarms[Int(alarm.rawValue)] != .none }
+
+    func setAlarm(_ alarm: Alarm, _ delay: Duration) { setAlarm(alarm, at: loop.now.advanced(by: delay)) }
+
+    func setAlarm(_ alarm: Alarm, at instant: MonotonicInstant) {
+        clearAlarm(alarm)
+        alarms[Int(alarm.rawValue)] = loop.schedule(at: instant, handler: self, tag: alarm.rawValue)
+    }
+
+    func clearAlarm(_ alarm: Alarm) {
         loop.cancel(alarms[Int(alarm.rawValue)])
         alarms[Int(alarm.rawValue)] = .none
     }
@@ -178,18 +214,26 @@ final class ServerConnection: HTTP2Connection {
 
 extension ServerConnection: TimerHandler {
     func timerFired(tag: UInt64) {
-        switch Alarm(rawValue: tag) {
+        guard let alarm = Alarm(rawValue: tag) else { return }
+        clearAlarm(alarm)
+        guard phase == .open else { return }
+        switch alarm {
         case .handshake:
             let what =
                 isSecured
                 ? "did not speak HTTP/2" : isVerifying ? "was not verified" : "did not finish the TLS handshake"
-            shard.logger.info(
+            shard.faultLog.log(
+                .info,
                 "a peer \(what) in time",
-                metadata: ["peer": "\(peer.address)", "timeout": "\(shard.limits.handshakeTimeout)"]
+                ["peer": "\(peer.address)", "timeout": "\(shard.limits.handshakeTimeout)"]
             )
             close("it \(what) within \(shard.limits.handshakeTimeout)")
         case .shutdownPing: finishDraining()
-        case nil: break
+        case .headers: headersAreDue()
+        case .stall: outputIsDue()
+        case .keepalive: checkKeepalive()
+        case .idle: checkIdleness()
+        case .age: becomeOld()
         }
     }
 }
@@ -205,5 +249,6 @@ extension ServerConnection: SessionCarrier {
     func sessionEstablished() {
         isEstablished = true
         clearAlarm(.handshake)
+        startTimes()
     }
 }

@@ -8,10 +8,13 @@ internal import CNghttp2
 enum HTTP2Callbacks {
     private static let frameTypeData: UInt8 = 0
     private static let frameTypeHeaders: UInt8 = 1
+    private static let frameTypeReset: UInt8 = 3
     private static let frameTypeSettings: UInt8 = 4
     private static let frameTypePing: UInt8 = 6
     private static let frameTypeGoAway: UInt8 = 7
+    private static let frameTypeWindowUpdate: UInt8 = 8
     private static let flagEndStream: UInt8 = 1
+    private static let flagPadded: UInt8 = 8
     private static let flagAck: UInt8 = 1
     private static let goAwayTextBytesMax = 256
 
@@ -54,9 +57,11 @@ enum HTTP2Callbacks {
     private static let onHeader: nghttp2_on_header_callback2 = { _, _, name, value, _, userData in
         // SAFETY: see the type's comment.
         guard let name = unsafe name, let value = unsafe value else { return 0 }
-        unsafe withSession(userData) { unsafe $0.received(CountedBytes(name), CountedBytes(value)) }
-        return 0
+        return unsafe withSession(userData) { unsafe $0.received(CountedBytes(name), CountedBytes(value)) } ?? 0
     }
+
+    /// Has nghttp2 go on behind the block of header fields that it is in.
+    static let abandonedBlock = NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue
 
     private static let onInvalidHeader: nghttp2_on_invalid_header_callback = { _, frame, _, _, _, _, _, userData in
         // SAFETY: see the type's comment.
@@ -72,12 +77,16 @@ enum HTTP2Callbacks {
         // SAFETY: see the type's comment.
         guard let frame = unsafe frame else { return 0 }
         let header = unsafe view(frame, as: nghttp2_frame_hd.self).pointee
-        unsafe withSession(userData) { session in
+        return unsafe withSession(userData) { session -> CInt in
             switch header.type {
             case frameTypeData where header.flags & flagEndStream != 0:
                 if let stream = session.context(of: header.stream_id) { session.endReceived(stream) }
+            case frameTypeData:
+                // Most frames of a body end here, without a call.
+                if header.length == 0 || header.flags & flagPadded != 0 { return unsafe noteEmptiness(frame, session) }
             case frameTypeHeaders:
-                guard let stream = session.context(of: header.stream_id) else { return }
+                session.blockEnded()
+                guard let stream = session.context(of: header.stream_id) else { return 0 }
                 let endStream = header.flags & flagEndStream != 0
                 if session.role == .client {
                     session.responseFieldsEnded(stream, endStream: endStream)
@@ -86,17 +95,45 @@ enum HTTP2Callbacks {
                 } else {
                     session.trailersReceived(stream)
                 }
-            case frameTypeSettings where header.flags & flagAck == 0:
-                session.settingsReceived()
-            case frameTypePing where header.flags & flagAck != 0:
-                session.pingAcknowledged()
-            case frameTypeGoAway:
-                unsafe noteGoAwayReceived(view(frame, as: nghttp2_goaway.self).pointee, session)
             default:
-                break
+                return unsafe noteControlFrame(frame, session)
             }
+            return 0
+        } ?? 0
+    }
+
+    /// A DATA frame that may have nothing in it but padding. An error when the peer is to be cut off.
+    @inline(never)
+    private static func noteEmptiness(_ frame: UnsafePointer<nghttp2_frame>, _ session: HTTP2Session) -> CInt {
+        // SAFETY: see the type's comment. `padlen` counts the byte that says how much padding there is.
+        let data = unsafe view(frame, as: nghttp2_data.self).pointee
+        if data.hd.length > data.padlen { return 0 }
+        session.controlFrameReceived(.emptyData)
+        return session.isCutOff ? NGHTTP2_ERR_CALLBACK_FAILURE.rawValue : 0
+    }
+
+    /// Any frame but DATA and HEADERS. An error when the peer is to be cut off.
+    @inline(never)
+    private static func noteControlFrame(_ frame: UnsafePointer<nghttp2_frame>, _ session: HTTP2Session) -> CInt {
+        // SAFETY: see the type's comment.
+        let header = unsafe view(frame, as: nghttp2_frame_hd.self).pointee
+        let isAck = header.flags & flagAck != 0
+        switch header.type {
+        case frameTypeReset: session.resetReceived(session.context(of: header.stream_id))
+        case frameTypeWindowUpdate: session.controlFrameReceived(.windowUpdate)
+        case frameTypeSettings where !isAck:
+            session.controlFrameReceived(.settings)
+            session.settingsReceived()
+        case frameTypePing where !isAck: session.controlFrameReceived(.ping)
+        case frameTypePing:
+            session.controlFrameReceived(.other)
+            session.pingAcknowledged()
+        case frameTypeGoAway:
+            session.controlFrameReceived(.other)
+            unsafe noteGoAwayReceived(view(frame, as: nghttp2_goaway.self).pointee, session)
+        default: session.controlFrameReceived(.other)
         }
-        return 0
+        return session.isCutOff ? NGHTTP2_ERR_CALLBACK_FAILURE.rawValue : 0
     }
 
     private static let onDataChunk: nghttp2_on_data_chunk_recv_callback = { _, _, streamID, data, count, userData in
@@ -126,17 +163,28 @@ enum HTTP2Callbacks {
                 }
                 if endStream { session.endOfHeadersSent(stream) } else { session.requestSent(stream) }
             }
-        } else if header.type == frameTypeGoAway {
-            unsafe noteGoAway(view(frame, as: nghttp2_goaway.self).pointee, userData)
+        } else if header.type != frameTypeData {
+            unsafe noteControlFrameSent(frame, userData)
         }
         return 0
     }
 
     @inline(never)
-    private static func noteGoAway(_ frame: nghttp2_goaway, _ userData: UnsafeMutableRawPointer?) {
+    private static func noteControlFrameSent(
+        _ frame: UnsafePointer<nghttp2_frame>,
+        _ userData: UnsafeMutableRawPointer?
+    ) {
         // SAFETY: see the type's comment.
-        let text = unsafe debugData(of: frame)
-        unsafe withSession(userData) { unsafe $0.goAwaySent(HTTP2ErrorCode(rawValue: frame.error_code), text) }
+        switch unsafe view(frame, as: nghttp2_frame_hd.self).pointee.type {
+        case frameTypeReset:
+            let code = unsafe view(frame, as: nghttp2_rst_stream.self).pointee.error_code
+            unsafe withSession(userData) { $0.resetSent(HTTP2ErrorCode(rawValue: code)) }
+        case frameTypeGoAway:
+            let frame = unsafe view(frame, as: nghttp2_goaway.self).pointee
+            let text = unsafe debugData(of: frame)
+            unsafe withSession(userData) { unsafe $0.goAwaySent(HTTP2ErrorCode(rawValue: frame.error_code), text) }
+        default: break
+        }
     }
 
     @inline(never)
@@ -264,8 +312,11 @@ extension HTTP2Session {
         unsafe nghttp2_option_set_no_closed_streams(options, 1)
         // What nghttp2 would let us send is 64 KiB; the limit that counts is the peer's, and is held above.
         unsafe nghttp2_option_set_max_send_header_block_length(options, 16 * 1024 * 1024)
-        // nghttp2's own limit ends honest clients that cancel much; ours counts running handlers.
+        // nghttp2's own limit ends honest clients that cancel much; ours counts running handlers, and cancellations
+        // of calls that were not answered.
         unsafe nghttp2_option_set_stream_reset_rate_limit(options, 1_000_000, 1_000_000)
+        // Its limit of answers that wait is one that a single read may pass: ours looks after each read.
+        unsafe nghttp2_option_set_max_outbound_ack(options, 10_000)
         var session: OpaquePointer?
         var functions = unsafe memory.functions
         let result =

@@ -172,6 +172,13 @@ extension HTTP2Session {
         _ = unsafe nghttp2_session_terminate_session(session, code.rawValue)
     }
 
+    /// The last stream that the peer began.
+    final var lastStreamID: Int32 {
+        // SAFETY: see `session`.
+        guard let session = unsafe session else { return 0 }
+        return unsafe nghttp2_session_get_last_proc_stream_id(session)
+    }
+
     final func submitPing() {
         // SAFETY: see `session`.
         guard let session = unsafe session else { return }

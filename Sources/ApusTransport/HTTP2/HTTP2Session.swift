@@ -44,6 +44,10 @@ class HTTP2Session {
     private var recentFields: Confined<RecentHead>
     /// Whether the fields that come in are those of a block that is ours to read.
     private var isReadingFields = false
+    /// The stream whose block of header fields has begun and not ended, 0 if none, and how many blocks have begun: by
+    /// that a block is known that stays under way.
+    private var blockStreamID: Int32 = 0
+    private(set) var blocksBegun: UInt32 = 0
 
     /// What nghttp2 said last of a fault in what it received: the cause that an error names.
     private(set) var lastDiagnosis = ""
@@ -51,6 +55,8 @@ class HTTP2Session {
     private var violation = ""
     /// Why the session ended, when that was an error: what we told the peer in GOAWAY.
     private(set) var connectionError: String?
+    /// What the peer did too much of. Nothing it sends is read after that.
+    private(set) var excess: PeerExcess?
 
     init(role: Role, settings: HTTP2Settings, memory: HTTP2Memory) throws(RPCError) {
         self.role = role
@@ -117,6 +123,12 @@ class HTTP2Session {
     func endReceived(_ stream: StreamContext) {}
     /// The stream is gone; its context will not be seen again.
     func streamClosed(_ stream: StreamContext, _ code: HTTP2ErrorCode) {}
+    /// The peer reset a stream, which is closed next; `nil` when it was gone before.
+    func resetReceived(_ stream: StreamContext?) {}
+    /// We reset a stream, or nghttp2 did.
+    func resetSent(_ code: HTTP2ErrorCode) {}
+    /// A frame came that carries nothing of a call.
+    func controlFrameReceived(_ kind: ControlFrame) {}
     /// The peer's SETTINGS arrived.
     func settingsReceived() {}
     func pingAcknowledged() {}
@@ -178,6 +190,7 @@ extension HTTP2Session {
             uncreditedConnectionBytes = 0
         }
         guard result < 0 else { return nil }
+        if let excess { return excess.description }
         let reason = unsafe String(cString: nghttp2_strerror(Int32(truncatingIfNeeded: result)))
         return lastDiagnosis.isEmpty ? reason : "\(reason): \(lastDiagnosis)"
     }
@@ -213,6 +226,10 @@ extension HTTP2Session {
         }
         return outputBytes
     }
+
+    /// Whether a client's block of header fields is under way.
+    @inline(__always)
+    final var isInBlock: Bool { blockStreamID != 0 }
 
     /// Whether the connection has served its purpose: it was closed by GOAWAY or a fault, and nothing is left to do.
     final var isFinished: Bool {
@@ -250,6 +267,8 @@ extension HTTP2Session {
     final func requestFieldsBegan(_ streamID: Int32, isHead: Bool) {
         // SAFETY: see `context(of:)`.
         forgetBrokenBlock()
+        blockStreamID = streamID
+        blocksBegun &+= 1
         guard isHead, let session = unsafe session else { return }
         guard let context = requestBegan(streamID) else { return reset(streamID, .refusedStream) }
         unsafe nghttp2_session_set_stream_user_data(session, streamID, context.pointer)
@@ -276,8 +295,14 @@ extension HTTP2Session {
     }
 
     @inline(__always)
-    final func received(_ name: CountedBytes, _ value: CountedBytes) {
-        if isReadingFields, !recentFields.value.isNext(name, value) { receivedOther(name, value) }
+    final func blockEnded() { blockStreamID = 0 }
+
+    /// - Returns: what nghttp2 is told.
+    @inline(__always)
+    final func received(_ name: CountedBytes, _ value: CountedBytes) -> CInt {
+        guard isReadingFields, !recentFields.value.isNext(name, value) else { return 0 }
+        receivedOther(name, value)
+        return isReadingFields ? 0 : HTTP2Callbacks.abandonedBlock
     }
 
     /// A field that is not the very one that stood there in the last head.
@@ -315,6 +340,14 @@ extension HTTP2Session {
         isReadingFields = false
     }
 
+    /// Nothing more of this block is to be looked at, and its stream is reset: nghttp2 decodes what is left of it, as
+    /// it has to, without checking each field and calling for it.
+    final func abandonBlock(_ streamID: Int32, _ code: HTTP2ErrorCode) {
+        // Before nghttp2 does it with INTERNAL_ERROR.
+        reset(streamID, code)
+        forgetFields()
+    }
+
     /// The block just read is not one to expect again, or too large to keep.
     final func forgetFields() {
         recentFields.value.removeAll()
@@ -333,6 +366,8 @@ extension HTTP2Session {
 
     @inline(__always)
     final func closed(_ streamID: Int32, _ code: UInt32) {
+        // Of a block with a fault in it nghttp2 reads the rest and says nothing.
+        if streamID == blockStreamID { blockStreamID = 0 }
         guard let stream = context(of: streamID) else { return }
         // SAFETY: an address is forgotten.
         recentStreamID = 0
@@ -362,6 +397,17 @@ extension HTTP2Session {
         unsafe copyData(stream, into: UnsafeMutableRawBufferPointer(start: body, count: bytes))
         outputBytes += frameBytes
         return true
+    }
+
+    // MARK: Too much
+
+    final var isCutOff: Bool { excess != nil }
+
+    /// The peer does too much of something: GOAWAY is the next that it gets, and reading ends where it is.
+    final func cutOff(_ excess: PeerExcess) {
+        guard self.excess == nil else { return }
+        self.excess = excess
+        refuseNewStreams(.enhanceYourCalm, debugData: excess.debugData)
     }
 
     final func diagnosed(_ text: String) { lastDiagnosis = text }

@@ -37,6 +37,7 @@ package final class ServerCore: Sendable {
     ) {
         let router = Router(methods, fallback: fallback)
         let runningHandlers = limits.maxHandlers == nil ? nil : SharedCount()
+        let heldBytes = HeldBytes(limit: limits.serverBufferBytes)
         self.limits = limits
         self.logger = logger
         self.shards = loops.map { loop in
@@ -47,6 +48,7 @@ package final class ServerCore: Sendable {
                 encodings: encodings,
                 logger: logger,
                 runningHandlersInServer: runningHandlers,
+                heldBytesInServer: heldBytes,
                 tls: tls
             )
         }

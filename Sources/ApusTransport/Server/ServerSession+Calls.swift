@@ -5,9 +5,12 @@ internal import Logging
 // Starting handlers, and what becomes of the call when they return.
 
 extension ServerSession {
-    /// Starts the handlers of the requests that the last read made ready.
+    /// Starts the handlers of the requests that the last read made ready, unless so much is queued for the peer that
+    /// they have to wait until it has taken some of it.
     func startReadyCalls() {
-        while let stream = popReady() {
+        while hot.value.firstReady != nil {
+            if isHeldUp { return dropReadyThatAreClosed() }
+            guard let stream = popReady() else { return }
             if stream.value.isClosed {
                 shard.streams.value.give(stream)
             } else if let method = stream.value.method, !stream.value.state.isDecided {
@@ -142,6 +145,7 @@ extension ServerSession {
         let ahead = min(stream.value.creditedAhead, taken)
         stream.value.creditedAhead -= ahead
         credit(stream, taken - ahead)
+        hot.value.heldMessages -= 1
         makeRoom(taken, by: stream)
     }
 
@@ -185,6 +189,9 @@ extension ServerSession {
 
     private func releaseHeldBuffer(of stream: StreamHandle) {
         let held = stream.value.heldBytes
+        if let method = stream.value.method, !method.takesOneRequest {
+            hot.value.heldMessages -= stream.value.inbound.count
+        }
         stream.value.heldBytes = 0
         stream.value.creditedAhead = 0
         if stream.value.waitsForRoom {

@@ -39,7 +39,7 @@ extension ServerSession {
         sendHead(stream, call)
         guard case .sendMessage = stream.value.state.sendMessage() else { return }
         shareFairly(stream.value.id)
-        stream.value.outbound.append(reply.message, isCompressed: reply.isCompressed)
+        queue(reply.message, isCompressed: reply.isCompressed, on: stream)
         _ = stream.value.state.sendStatus()
         resume(stream)
     }

@@ -22,12 +22,12 @@ extension ServerSession {
         switch stream.value.state.sendMessage() {
         case .tooLate: return
         case .sendHeadThenMessage:
-            stream.value.outbound.append(message)
+            queue(message, on: stream)
             _ = stream.value.state.sendStatus()
             submitUsualResponse(stream.value.id, stream.context)
             announceOutput()
         case .sendMessage:
-            stream.value.outbound.append(message)
+            queue(message, on: stream)
             _ = stream.value.state.sendStatus()
             resume(stream)
         }
@@ -84,11 +84,7 @@ extension ServerSession {
                 message: "a message was written to \(call.method.descriptor) after it had ended"
             )
         }
-        if isCompressed {
-            stream.value.outbound.append(message, isCompressed: true)
-        } else {
-            stream.value.outbound.append(message)
-        }
+        queue(message, isCompressed: isCompressed, on: stream)
         resume(stream)
         return stream.value.outbound.bytes
     }
@@ -106,6 +102,7 @@ extension ServerSession {
     }
 
     private func submitHead(_ stream: StreamHandle, _ metadata: Metadata, _ encoding: MessageEncodings.Index) {
+        hot.value.callFramesSent &+= 1
         if let method = stream.value.method, method.with({ $0.streamsResponses }) { shareFairly(stream.value.id) }
         if metadata.isEmpty, encoding == MessageEncodings.identity, !stream.value.encodings.areUnusual {
             submitUsualResponse(stream.value.id, stream.context)
@@ -151,6 +148,7 @@ extension ServerSession {
         switch stream.value.state.sendStatus() {
         case .tooLate: return
         case .sendTrailersOnly:
+            hot.value.callFramesSent &+= 1
             hot.value.fields.removeAll()
             hot.value.fields.add(":status", "200")
             hot.value.fields.add("content-type", "application/grpc")

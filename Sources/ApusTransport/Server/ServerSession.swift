@@ -21,6 +21,12 @@ final class ServerSession: HTTP2Session {
     let peer: ConnectionPeer
     weak var carrier: (any SessionCarrier)?
     let hot: Confined<Hot>
+    private var budgets: PeerBudgets
+
+    /// How far a head may go beyond its limits and be answered: each byte of a value is checked, and each field costs
+    /// a call.
+    private static let listBytesFactor = 16
+    private static let fieldsFactor = 4
 
     /// What every request touches.
     struct Hot {
@@ -30,8 +36,19 @@ final class ServerSession: HTTP2Session {
         /// Streams whose handler is to start.
         var firstReady: StreamHandle?
         var lastReady: StreamHandle?
+        /// Calls whose handler was to start when the peer had taken so little that it has to wait.
+        var heldCalls: [ServerCall] = []
         /// Request bytes held for handlers, whole messages and parts.
         var bufferedBytes = 0
+        /// Messages that streaming handlers have not taken.
+        var heldMessages = 0
+        /// Response bytes queued on all streams.
+        var queuedBytes = 0
+        /// What the server was told of all these.
+        var notedBytes = 0
+        /// DATA frames that were sent, and heads of their own: by these a client's control frames are measured.
+        var callFramesSent: UInt32 = 0
+        var youngStreams = YoungStreams()
         /// Streams whose large message waits until `bufferedBytes` is down, and the one that need not wait.
         var waitingForRoom: [StreamHandle] = []
         var firstInLine: StreamHandle?
@@ -44,19 +61,25 @@ final class ServerSession: HTTP2Session {
         var fields = HeaderFields()
         var outputIsAnnounced = false
         var isEstablished = false
+        /// When the last call ended.
+        var idleSince: MonotonicInstant
         var missingTrailersAreNoted = false
+        var isTornDown = false
     }
 
     init(shard: ServerShard, peer: ConnectionPeer) throws(RPCError) {
         self.shard = shard
         self.peer = peer
-        hot = Confined(Hot(head: RequestHead(shard.encodings)))
+        budgets = PeerBudgets(shard.limits, now: shard.loop.now)
+        hot = Confined(Hot(head: RequestHead(shard.encodings), idleSince: shard.loop.now))
         try super.init(role: .server, settings: shard.limits.http2, memory: shard.http2Memory)
     }
 
     deinit { hot.destroy() }
 
     var openStreams: Int { hot.value.open.count }
+    /// When the last call ended, for a connection that has none.
+    var idleSince: MonotonicInstant { hot.value.idleSince }
     var loop: EventLoop { shard.loop }
     var limits: ServerLimits { shard.limits }
     var logger: Logger { shard.logger }
@@ -79,7 +102,22 @@ final class ServerSession: HTTP2Session {
 
     override func fieldReceived(name: Span<UInt8>, value: Span<UInt8>) {
         hot.value.head.count(name: name, value: value)
-        if !isOverLimit { hot.value.head.add(name: name, value: value) }
+        if !isOverLimit { return hot.value.head.add(name: name, value: value) }
+        if isFarOverLimit { abandonHead() }
+    }
+
+    /// Whether the head under way is beyond what is worth an answer: a field of one byte may stand for thousands.
+    private var isFarOverLimit: Bool {
+        hot.value.head.listBytes / Self.listBytesFactor > settings.maxHeaderListBytes
+            || hot.value.head.fieldCount / Self.fieldsFactor > settings.maxHeaderFields
+    }
+
+    private func abandonHead() {
+        // The last stream that was opened is the one whose head is read.
+        guard let stream = hot.value.open.first else { return }
+        _ = stream.value.state.sendStatus()
+        abandonBlock(stream.value.id, .enhanceYourCalm)
+        note(budgets.streamBrokeRules(now: loop.now))
     }
 
     @inline(__always)
@@ -246,13 +284,17 @@ final class ServerSession: HTTP2Session {
                 isEncoded: isEncoded
             ) {
             case .message(let message):
-                if method.takesOneRequest, !stream.value.inbound.isEmpty {
+                if !method.takesOneRequest {
+                    hot.value.heldMessages += 1
+                } else if !stream.value.inbound.isEmpty {
                     return fail(stream, Self.wrongRequestCount(method, isEmpty: false))
                 }
                 stream.value.inbound.append(message)
                 hasNews = true
             case .compressed(let message):
-                if method.takesOneRequest, !stream.value.inbound.isEmpty {
+                if !method.takesOneRequest {
+                    hot.value.heldMessages += 1
+                } else if !stream.value.inbound.isEmpty {
                     return fail(stream, Self.wrongRequestCount(method, isEmpty: false))
                 }
                 stream.value.inbound.append(message, isCompressed: true)
@@ -260,6 +302,9 @@ final class ServerSession: HTTP2Session {
             case .needsMore: break
             case .failed(let failure): return fail(stream, Self.error(for: failure, method))
             }
+        }
+        if hot.value.bufferedBytes > Self.noteStepBytes, isOverServersLimit() {
+            return fail(stream, Self.serverIsFull)
         }
         if stream.value.deframer.isMidMessage { creditMessageUnderWay(stream, method) }
         if hasNews, let call = stream.value.call { call.wakeReader() }
@@ -313,6 +358,9 @@ final class ServerSession: HTTP2Session {
             }
             giveBack(stream)
         }
+        forgetNotedBytes()
+        // Their calls are over, and the handlers need not start: who counts them has to know.
+        releaseHeldCalls()
     }
 
     /// Ends every call, visibly for the client.
@@ -330,6 +378,8 @@ final class ServerSession: HTTP2Session {
 
     private func giveBack(_ stream: StreamHandle) {
         hot.value.open.remove(stream)
+        if hot.value.open.count == 0 { hot.value.idleSince = loop.now }
+        if stream.value.outbound.bytes > 0 { hot.value.queuedBytes -= stream.value.outbound.bytes }
         if stream.value.timer != .none { loop.cancel(stream.value.timer) }
         releaseBuffer(of: stream)
         if stream.value.isReady {
@@ -342,7 +392,7 @@ final class ServerSession: HTTP2Session {
     // MARK: Streams whose handler is to start
 
     /// Handlers start when nghttp2 has returned, so that what they do cannot disturb it.
-    private func makeReady(_ stream: StreamHandle) {
+    func makeReady(_ stream: StreamHandle) {
         stream.value.isReady = true
         if let last = hot.value.lastReady { last.value.next = stream } else { hot.value.firstReady = stream }
         hot.value.lastReady = stream
@@ -367,6 +417,43 @@ final class ServerSession: HTTP2Session {
 
     override func pingAcknowledged() { carrier?.sessionPingAcknowledged() }
 
+    // MARK: What the peer does too much of
+
+    override func resetReceived(_ context: StreamContext?) {
+        guard let context else { return controlFrameReceived(.other) }
+        let stream = StreamHandle(context)
+        guard stream.value.state.headIsDue, hot.value.youngStreams.isYoung(stream.value.id) else { return }
+        note(budgets.youngCallCancelled(now: loop.now))
+    }
+
+    override func resetSent(_ code: HTTP2ErrorCode) {
+        switch code {
+        case .protocolError, .flowControlError, .streamClosed, .frameSizeError:
+            note(budgets.streamBrokeRules(now: loop.now))
+        default: break
+        }
+    }
+
+    override func controlFrameReceived(_ kind: ControlFrame) {
+        if kind == .ping {
+            let hasCalls = openStreams > 0
+            note(budgets.pingReceived(now: loop.now, hasCalls: hasCalls, callFramesSent: hot.value.callFramesSent))
+        }
+        note(budgets.emptyFrameReceived(now: loop.now, callFramesSent: hot.value.callFramesSent))
+    }
+
+    private func note(_ excess: PeerExcess?) {
+        if let excess { cutOff(excess) }
+    }
+
+    /// The peer's next bytes are about to be read.
+    @inline(__always)
+    func willReceive() {
+        if hot.value.youngStreams.isDue(loop.now) {
+            hot.value.youngStreams.note(lastStreamID: lastStreamID, now: loop.now)
+        }
+    }
+
     // MARK: Output
 
     /// Lets the carrier know, once, that there is something to send.
@@ -378,7 +465,10 @@ final class ServerSession: HTTP2Session {
     }
 
     /// The carrier is about to ask for output.
-    func willSend() { hot.value.outputIsAnnounced = false }
+    func willSend() {
+        hot.value.outputIsAnnounced = false
+        if hot.value.notedBytes > 0 || hot.value.queuedBytes > Self.noteStepBytes { noteHeldBytes() }
+    }
 
     override func planData(_ context: StreamContext, bytesMax: Int) -> DataPlan {
         let stream = StreamHandle(context)
@@ -392,6 +482,8 @@ final class ServerSession: HTTP2Session {
     override func copyData(_ context: StreamContext, into target: UnsafeMutableRawBufferPointer) {
         // SAFETY: `target` is the caller's for the length of this call.
         let stream = StreamHandle(context)
+        hot.value.callFramesSent &+= 1
+        hot.value.queuedBytes -= target.count
         unsafe stream.value.outbound.move(to: target)
         if let call = stream.value.call { call.sendQueueDrained(to: stream.value.outbound.bytes) }
     }

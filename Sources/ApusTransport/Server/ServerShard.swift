@@ -17,6 +17,10 @@ package final class ServerShard: @unchecked Sendable {
     let tls: TLSContextSource?
     /// Handlers running in the whole server; counted only when that is limited.
     let runningHandlersInServer: SharedCount?
+    /// Bytes of messages that the connections of the whole server hold.
+    let heldBytesInServer: HeldBytes
+    /// Says what peers did that had their connections ended.
+    let faultLog: PeerFaultLog
 
     let streams = Confined(StreamPool())
     let http2Memory = HTTP2Memory()
@@ -48,6 +52,7 @@ package final class ServerShard: @unchecked Sendable {
         encodings: MessageEncodings = MessageEncodings(),
         logger: Logger,
         runningHandlersInServer: SharedCount?,
+        heldBytesInServer: HeldBytes = HeldBytes(limit: nil),
         tls: TLSContextSource? = nil
     ) {
         self.loop = loop
@@ -56,6 +61,8 @@ package final class ServerShard: @unchecked Sendable {
         self.encodings = encodings
         self.logger = logger
         self.runningHandlersInServer = runningHandlersInServer
+        self.heldBytesInServer = heldBytesInServer
+        self.faultLog = PeerFaultLog(logger: logger, loop: loop)
         self.tls = tls
     }
 
@@ -106,7 +113,13 @@ package final class ServerShard: @unchecked Sendable {
 
     /// The next call whose handler is to run on this loop.
     @inline(__always)
-    func takeReadyCall() -> ServerCall? { hot.value.readyCalls.popFirst() }
+    func takeReadyCall() -> ServerCall? {
+        while let call = hot.value.readyCalls.popFirst() {
+            guard let session = call.session, session.isHeldUp, !call.isOver else { return call }
+            session.hold(call)
+        }
+        return nil
+    }
 
     // MARK: Workers
 
@@ -231,6 +244,21 @@ package final class SharedCount: Sendable {
     }
 
     package func decrement() { count.subtract(1, ordering: .relaxed) }
+}
+
+/// Bytes that the connections of several loops hold, as far as these have told.
+package final class HeldBytes: Sendable {
+    private let bytes = Atomic<Int>(0)
+    private let limit: Int
+
+    /// - Parameter limit: `nil` for none.
+    package init(limit: Int?) { self.limit = limit ?? .max }
+
+    package var value: Int { bytes.load(ordering: .relaxed) }
+
+    package var isOverLimit: Bool { value > limit }
+
+    package func add(_ change: Int) { bytes.add(change, ordering: .relaxed) }
 }
 
 /// Calls in order, first in, first out.

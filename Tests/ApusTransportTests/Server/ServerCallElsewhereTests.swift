@@ -318,7 +318,11 @@ import Testing
             },
             on: executor
         )
-        try await withSession([write], opening: [.settings([4: 5000]), .windowUpdate(0, by: 0x7FFF_0000)]) { session in
+        // The PINGs may come faster than what is written.
+        var limits = ServerLimits()
+        limits.pings.minInterval = .zero
+        let opening: [Frame] = [.settings([4: 5000]), .windowUpdate(0, by: 0x7FFF_0000)]
+        try await withSession([write], limits: limits, opening: opening) { session in
             await session.receive(.headers(1, .request("/t/Write")), .data(1, framedText("m"), endStream: true))
             await eventually("the queue to fill") { written.value >= 13 }
             // 64 KiB are queued, and what was on its way when that was noticed.

@@ -23,7 +23,14 @@ final class SessionHarness: @unchecked Sendable, SessionCarrier, TurnEndHandler 
     private(set) var receiveError: String?
     private(set) var pingAcks = 0
 
-    init(loop: EventLoop, clock: ManualClock?, router: Router, limits: ServerLimits, handlers: SharedCount?) {
+    init(
+        loop: EventLoop,
+        clock: ManualClock?,
+        router: Router,
+        limits: ServerLimits,
+        handlers: SharedCount?,
+        heldBytes: HeldBytes
+    ) {
         self.loop = loop
         self.clock = clock
         shard = ServerShard(
@@ -31,7 +38,8 @@ final class SessionHarness: @unchecked Sendable, SessionCarrier, TurnEndHandler 
             router: router,
             limits: limits,
             logger: silentLogger,
-            runningHandlersInServer: handlers
+            runningHandlersInServer: handlers,
+            heldBytesInServer: heldBytes
         )
     }
 
@@ -144,6 +152,7 @@ final class SessionHarness: @unchecked Sendable, SessionCarrier, TurnEndHandler 
 
     func take(_ bytes: [UInt8]) {
         guard let session else { return }
+        session.willReceive()
         // SAFETY: the bytes are the array's, which is not changed during the call.
         let error = unsafe bytes.withUnsafeBytes { unsafe session.receive($0) }
         if let error { receiveError = error }
@@ -168,8 +177,9 @@ final class SessionHarness: @unchecked Sendable, SessionCarrier, TurnEndHandler 
             session.willSend()
             // SAFETY: the buffer is this object's and is read before it is written again.
             let count = unsafe outputBuffer.withUnsafeMutableBytes { unsafe session.produce(into: $0) }
-            guard let count, count > 0 else { return }
+            guard let count else { return }
             output.feed(outputBuffer[..<count])
+            if count == 0, !session.startHeldCalls() { return }
         }
     }
 }
@@ -183,13 +193,21 @@ func withSession(
     limits: ServerLimits = ServerLimits(),
     clock: ManualClock? = nil,
     handlers: SharedCount? = nil,
+    heldBytes: HeldBytes = HeldBytes(limit: nil),
     opening: [Frame] = Frame.openingWithLargeWindows,
     acknowledgesSettings: Bool = true,
     _ body: (SessionHarness) async throws -> Void
 ) async throws {
     let loop = try EventLoop(name: "test-loop", clock: clock ?? MonotonicClock(), logger: silentLogger)
     let router = Router(methods, fallback: fallback)
-    let harness = SessionHarness(loop: loop, clock: clock, router: router, limits: limits, handlers: handlers)
+    let harness = SessionHarness(
+        loop: loop,
+        clock: clock,
+        router: router,
+        limits: limits,
+        handlers: handlers,
+        heldBytes: heldBytes
+    )
     var failure: (any Error)?
     do {
         try await harness.open(opening, acknowledges: acknowledgesSettings)

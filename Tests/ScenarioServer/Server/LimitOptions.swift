@@ -10,6 +10,8 @@ struct LimitOptions: ParsableArguments {
     @Option var connectionWindowBytes: Int?
     @Option var connectionBufferBytes: Int?
     @Option var sendQueueBytes: Int?
+    @Option var connectionSendBufferBytes: Int?
+    @Option var serverBufferBytes: Int?
     @Option var maxStreams: Int?
     @Option var maxConnections: Int?
     @Option var maxHandlers: Int?
@@ -17,6 +19,7 @@ struct LimitOptions: ParsableArguments {
     @Option var handshakeMilliseconds: Int?
     @Option var graceMilliseconds: Int?
     @Option(help: "Compresses responses to clients that accept it.") var responseCompression: String?
+    @OptionGroup var times: TimeOptions
     @Flag(help: "Runs every handler on the global pool, unless its method says otherwise.")
     var globalHandlers = false
     @Flag(help: "Sends the text of errors that are no RPC errors.")
@@ -31,6 +34,8 @@ struct LimitOptions: ParsableArguments {
         if let connectionWindowBytes { configuration.connectionWindowBytes = connectionWindowBytes }
         if let connectionBufferBytes { configuration.connectionBufferBytes = connectionBufferBytes }
         if let sendQueueBytes { configuration.sendQueueBytes = sendQueueBytes }
+        if let connectionSendBufferBytes { configuration.connectionSendBufferBytes = connectionSendBufferBytes }
+        if let serverBufferBytes { configuration.serverBufferBytes = serverBufferBytes }
         if let maxStreams { configuration.maxConcurrentStreams = maxStreams }
         if let maxConnections { configuration.maxConnections = maxConnections }
         if let maxHandlers { configuration.maxHandlers = maxHandlers }
@@ -39,6 +44,7 @@ struct LimitOptions: ParsableArguments {
         if let graceMilliseconds { configuration.shutdownGracePeriod = .milliseconds(graceMilliseconds) }
         if let responseCompression { configuration.responseCompression = CompressionAlgorithm(responseCompression) }
         configuration.compressionCodecs = CompressionCodecs([GzipCodec(), DeflateCodec(), ReversingCodec()])
+        times.apply(to: &configuration)
         if globalHandlers { configuration.handlerExecutor = .globalConcurrent }
         configuration.sendsErrorDescriptions = sendErrorDescriptions
         return configuration
