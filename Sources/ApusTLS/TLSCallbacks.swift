@@ -89,8 +89,8 @@ enum TLSCallbacks {
             CInt
         ) -> CInt
 
-    /// A server: a ticket is encrypted or decrypted, with a key whose name stands in front of it. 0: the key is unknown;
-    /// 2: the client gets another ticket, as it does in TLS 1.3 each time.
+    /// A server: a ticket is encrypted or decrypted, with a key whose name stands in front of it. 0: the key is
+    /// unknown; 2: the client gets another ticket, as it does in TLS 1.3 each time.
     static let ticketKey: TicketKeyUse = { handle, name, initialVector, cipher, authentication, encrypts in
         guard let keys = unsafe withSession(handle, { $0.context.ticketKeys }) ?? nil, let name = unsafe name,
             let initialVector = unsafe initialVector

@@ -86,8 +86,9 @@ extension TLSSource {
 /// It is called once for each connection on which the peer showed a certificate, after the other checks have passed,
 /// and may suspend; until it returns no byte of HTTP/2 is read or sent. A client calls it within the handshake, and
 /// not when a session that it accepted is resumed. A server calls it after the handshake, resumed or not, because
-/// OpenSSL 3.0 cannot suspend a server's: a client that is refused sees its connection close. Its task is cancelled when
-/// the connection ends, for instance because it took longer than the time for handshakes.
+/// OpenSSL 3.0 cannot suspend a server's: a client that is refused sees its connection close.
+///
+/// Its task is cancelled when the connection ends, for instance because it took longer than the time for handshakes.
 public typealias TLSPeerVerifier = @Sendable (TLSPeer) async throws -> Void
 
 /// The TLS of a server.

@@ -3,9 +3,9 @@ internal import COpenSSL
 
 /// The keys that a server's tickets are encrypted with, made in memory and renewed.
 ///
-/// With the key of a ticket of TLS 1.2 all that was recorded of its session can be read (RFC 5077 §5.5); TLS 1.3 adds an
-/// ephemeral key each time. OpenSSL has one key for as long as its context lives, which may be a year. Here a key encrypts
-/// for as long as a session lasts, decrypts for as long again, and is forgotten.
+/// With the key of a ticket of TLS 1.2 all that was recorded of its session can be read (RFC 5077 §5.5); TLS 1.3 adds
+/// an ephemeral key each time. OpenSSL has one key for as long as its context lives, which may be a year. Here a key
+/// encrypts for as long as a session lasts, decrypts for as long again, and is forgotten.
 ///
 /// Used by all loops.
 final class TicketKeys: Sendable {
