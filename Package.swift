@@ -178,7 +178,9 @@ let package = Package(
         ),
         .testTarget(
             name: "ApusTests",
-            dependencies: ["Apus", "ApusProtobuf", "EchoV1", "StubCorpus", "TestSupport", logging, lifecycle, protobuf],
+            dependencies: [
+                "Apus", "ApusProtobuf", "EchoV1", "StubCorpus", "TestSupport", logging, lifecycle, protobuf,
+            ],
             swiftSettings: settings
         ),
         .testTarget(
