@@ -1,8 +1,8 @@
 internal import Apus
 internal import GRPCTesting
 
-/// Who compresses, and who can tell. Each of the client's cases begins with a request that comes otherwise than it says,
-/// because a server which lets that pass would let everything pass.
+/// Who compresses, and who can tell. Each of the client's cases begins with a request that comes otherwise than it
+/// says, because a server which lets that pass would let everything pass.
 extension CaseRun {
     private var compressedOptions: CallOptions {
         var options = options

@@ -219,7 +219,8 @@ def test_a_cacheable_answer_says_so_and_is_another_each_time(interop_client_of_o
 def test_several_values_of_metadata_come_back_in_their_order(interop_client_of_ours):
     sent = [("x-grpc-test-echo-initial", "b"), ("x-grpc-test-echo-trailing-bin", b"\x00"),
             ("x-grpc-test-echo-initial", "a"), ("x-grpc-test-echo-trailing-bin", b""), ("x-other", "not this")]
-    _, call = interop_client_of_ours.unary_call_with_call(interop_client_of_ours.messages.SimpleRequest(), metadata=sent)
+    client = interop_client_of_ours
+    _, call = client.unary_call_with_call(client.messages.SimpleRequest(), metadata=sent)
 
     def shown(metadata):
         return [(key, value) for key, value in metadata if key.startswith("x-")]
