@@ -8,6 +8,8 @@ error the connection has to go on.
 
 import struct
 
+from hyperframe.frame import SettingsFrame
+
 from raw_connection import RawConnection, message
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
@@ -139,6 +141,11 @@ class ConformancePeer(RawConnection):
         self.run_until(lambda: self.answer(stream).data_bytes >= count or self.is_closed)
         self.expect_life(b"data now")
         assert self.answer(stream).data_bytes == count, self.state
+
+    @property
+    def settings_acks(self):
+        """How often the server has acknowledged SETTINGS."""
+        return sum(isinstance(frame, SettingsFrame) and "ACK" in frame.flags for frame in self.frames)
 
     @property
     def state(self):

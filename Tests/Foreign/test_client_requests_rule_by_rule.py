@@ -8,7 +8,7 @@ from hyperframe.frame import DataFrame, HeadersFrame, SettingsFrame
 
 from client_process import USES_REFERENCE, not_of_the_reference
 from raw_connection import CANCEL
-from raw_server import INITIAL_WINDOW_SIZE
+from raw_server import INITIAL_WINDOW_SIZE, MAX_HEADER_LIST_SIZE
 from server_process import PATIENCE
 
 UNITS = {"H": 3600 * 10**9, "M": 60 * 10**9, "S": 10**9, "m": 10**6, "u": 10**3, "n": 1}
@@ -188,6 +188,33 @@ def test_the_settings_of_a_client_forbid_push_and_name_its_limits(sent):
     assert settings[SettingsFrame.INITIAL_WINDOW_SIZE] == 256 * 1024
     answered = len(b"answer") + 5
     assert request.connection.send_window >= 1024 * 1024 - answered
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_request_keeps_to_the_header_list_that_the_server_takes(start_raw_server, open_client_process, kind):
+    """rule 8: name + value + 32 for each field; one that is over it fails with RESOURCE_EXHAUSTED and is not sent."""
+    arrived = []
+
+    def script(connection):
+        connection.serve(lambda request: (arrived.append(list_bytes(request.fields)), request.reply(b"m")))
+
+    client = open_client_process(start_raw_server(script, settings={MAX_HEADER_LIST_SIZE: 1000}))
+    assert client.call("Get", kind).code == "OK"
+    base = arrived.pop()
+    for over in (0, 1):
+        value = "v" * (1000 - base - len("x-large") - 32 + over)
+        result = client.call("Get", kind, metadata=[("x-large", value)])
+        if over:
+            assert (result.code, result.origin) == ("RESOURCE_EXHAUSTED", "local"), result
+            assert "1001" in result.text and "1000" in result.text
+        else:
+            assert result.code == "OK", result
+    assert arrived == [1000]
+    assert client.call("Get", kind).code == "OK"
+
+
+def list_bytes(fields):
+    return sum(len(name) + len(value) + 32 for name, value in fields)
 
 
 @pytest.mark.parametrize("window", [1, 1000])

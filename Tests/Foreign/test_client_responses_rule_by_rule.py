@@ -645,3 +645,21 @@ def test_a_reset_of_a_stream_that_is_over_changes_nothing(call_beside):
         request.connection.send(RstStreamFrame(request.stream, error_code=2))
 
     assert call_beside(script).messages == [b"m"]
+
+
+# Rule 32: what a codec cannot read
+
+@pytest.mark.parametrize("kind", KINDS)
+@BOTH_WAYS
+def test_a_response_that_does_not_parse_is_internal(start_raw_server, open_client_process, kind, blocking):
+    """rule 32: of a stub's call, whose codec is that of Protocol Buffers; the connection lives on."""
+    def script(connection):
+        # Field 1 of eleven bytes, of which two are there.
+        connection.request().head().message(b"\x0a\x0bab").trailers()
+        connection.request().head().message(b"\x0a\x02ab").trailers()
+
+    server = start_raw_server(script)
+    client = open_client_process(server)
+    assert client.echo(["a"], kind, blocking=blocking) == "INTERNAL"
+    assert client.echo(["a"], kind, blocking=blocking) == ["ab"]
+    assert server.accepted == 1

@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from raw_connection import CANCEL, message
-from scenario_client import new_key, parameters
+from scenario_client import SERVICE, new_key, parameters
 from server_process import PATIENCE
 
 SLEEPERS = ["Sleep", "GlobalSleep", "Hold"]
@@ -88,6 +88,33 @@ def test_cancelling_a_call_cancels_the_handlers_task(client, method):
     call.cancel()
     assert call.code() == grpc.StatusCode.CANCELLED
     assert client.wait_for(f"cancelled.{key}") == 1
+
+
+RELAYS = {"Relay": "unary_unary", "GlobalRelay": "unary_unary", "RelayPour": "unary_stream"}
+
+
+@pytest.mark.parametrize("ending", ["cancel", "deadline", "loss"])
+@pytest.mark.parametrize("method", RELAYS)
+def test_the_end_of_a_call_reaches_through_two_hops(client, scenario_server, start_scenarios, open_client, method,
+                                                    ending):
+    """rule 22: the handler of the first server waits for a call of the second, whose handler is cancelled as well."""
+    server = start_scenarios()
+    second = open_client(server)
+    key = new_key()
+    first = open_client(scenario_server)
+    # A flood that nobody reads stands still, as the gate at which the unary handler waits.
+    values = {"key": key, "target": server.address, "count": 10**6, "bytes": 10_000}
+    call = getattr(first.channel, RELAYS[method])(SERVICE + method)
+    timeout = 1.0 if ending == "deadline" else 60 * PATIENCE
+    begun = call(b"", timeout=timeout, metadata=parameters(**values)) if method == "RelayPour" else \
+        call.future(b"", timeout=timeout, metadata=parameters(**values))
+    assert second.wait_for(f"started.{key}") == 1
+    if ending == "cancel":
+        begun.cancel()
+    elif ending == "loss":
+        first.channel.close()
+    assert client.wait_for(f"cancelled.{key}") == 1
+    assert second.wait_for(f"cancelled.{key}") == 1
 
 
 def test_cancelling_a_dialogue_ends_the_handler_that_reads(client):

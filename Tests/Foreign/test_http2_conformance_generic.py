@@ -143,10 +143,10 @@ def a_reset(peer):
 
 @case("3.5/1", "RFC 9113 §6.5")
 def settings(peer):
-    acks = acknowledgements(peer)
+    acks = peer.settings_acks
     peer.settings((0x3, 100))
-    peer.run_until(lambda: acknowledgements(peer) > acks)
-    assert acknowledgements(peer) == acks + 1
+    peer.run_until(lambda: peer.settings_acks > acks)
+    assert peer.settings_acks == acks + 1
 
 
 @case("3.7/1", "RFC 9113 §6.7")
@@ -282,10 +282,6 @@ def a_smaller_dynamic_table(peer):
 def two_sizes_of_the_dynamic_table(peer):
     peer.headers(block=b"\x3f\x61\x3f\xe1\x1f" + peer.block())
     peer.expect_response()
-
-
-def acknowledgements(peer):
-    return sum(type(frame).__name__ == "SettingsFrame" and "ACK" in frame.flags for frame in peer.frames)
 
 
 def test_all_generic_cases_of_h2spec_are_here():

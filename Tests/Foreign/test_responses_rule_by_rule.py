@@ -1,9 +1,10 @@
 """Responses, frame by frame, as a server sends them (rules 16, 17, 19, 21)."""
 
+import hpack
 import pytest
 from hyperframe.frame import DataFrame, HeadersFrame, RstStreamFrame, SettingsFrame
 
-from raw_connection import NO_ERROR, message
+from raw_connection import NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM, message
 from scenario_client import parameters
 
 MIB = 1024 * 1024
@@ -177,17 +178,37 @@ def test_streams_over_the_limit_are_refused(start_scenarios, open_raw):
     raw.assert_serves()
 
 
-def test_a_client_that_knows_the_limit_and_passes_it_is_told_so(start_scenarios, open_raw):
-    """RFC 9113 §5.1.2, §5.4.1: a stream error, or a connection error with GOAWAY; never silence."""
+def test_a_client_that_knows_the_limit_and_passes_it_is_refused_alone(start_scenarios, open_raw):
+    """rule 29, RFC 9113 §5.1.2: its other streams and the connection go on."""
+    raw = open_raw(start_scenarios("--max-streams", 5))
+    raw.assert_serves()
+    held = [raw.open("Update") for _ in range(5)]
+    for _ in range(20):
+        over = raw.open("Get")
+        assert raw.result(over).reset == REFUSED_STREAM
+    for stream in held:
+        raw.data(stream, message(b"held"), end_stream=True)
+        assert raw.result(stream).messages == [b"held"]
+    assert not raw.goaways
+    raw.assert_serves()
+
+
+def test_a_client_that_opens_far_more_streams_than_allowed_loses_its_connection(start_scenarios, open_raw):
+    """RFC 9113 §5.4.1: many times the limit at once is no race between SETTINGS and requests."""
     server = start_scenarios("--max-streams", 5)
     raw = open_raw(server)
     raw.assert_serves()
-    for _ in range(5):
-        raw.open("Update")
-    over = raw.open("Get")
-    raw.run_until(lambda: raw.answer(over).is_over or raw.goaways)
-    assert raw.answer(over).reset in (1, 7) or raw.goaways[0].error_code == 1
+    block = b"".join(request_head(raw) for _ in range(200))
+    raw.send_bytes(block)
+    raw.run_until(lambda: raw.is_closed)
+    assert raw.is_closed and raw.goaways[-1].error_code == PROTOCOL_ERROR
     open_raw(server).assert_serves()
+
+
+def request_head(raw):
+    """A request that stays open, as bytes to be sent together with others."""
+    fields = [hpack.NeverIndexedHeaderTuple(*field) for field in raw.head("Update")]
+    return HeadersFrame(raw.new_stream(), data=raw.encoder.encode(fields), flags=["END_HEADERS"]).serialize()
 
 
 def test_a_ping_is_answered(raw):

@@ -201,7 +201,7 @@ extension HTTP2Session {
         }
         // What a client says of streams would be for those that a server pushes, and there are none.
         let maxStreams =
-            role == .server ? [entry(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, settings.maxConcurrentStreams)] : []
+            role == .server ? [entry(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, settings.streamsUntilFault)] : []
         let entries =
             maxStreams + [
                 entry(NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, UInt32(clamping: settings.streamWindowBytes)),

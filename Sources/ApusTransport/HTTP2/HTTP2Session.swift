@@ -31,6 +31,9 @@ class HTTP2Session {
     /// A server's: what nghttp2 does not mind, and should.
     private let inboundFrames = Confined(InboundFrames())
 
+    /// A server's SETTINGS, as long as they have not been asked for.
+    private var opening: [UInt8] = []
+
     /// Bytes received and not yet credited to the connection's window; handed to nghttp2 once for each read.
     private var uncreditedConnectionBytes = 0
 
@@ -75,6 +78,25 @@ class HTTP2Session {
         }
         unsafe self.session = session
         submitInitialSettings()
+        if role == .server { unsafe takeOpening(session) }
+    }
+
+    /// Takes the SETTINGS of a server from nghttp2, and puts the limit of streams into them that is meant: nghttp2 was
+    /// told a higher one, because over its own it ends the connection of a client that has acknowledged it.
+    private func takeOpening(_ session: OpaquePointer) {
+        // SAFETY: the pointer is that of `init`; what nghttp2 hands out is valid until the next call on the session,
+        // and is copied.
+        var frame: UnsafePointer<UInt8>?
+        let count = unsafe nghttp2_session_mem_send(session, &frame)
+        guard count > 0, let frame = unsafe frame else { return }
+        opening = unsafe Array(UnsafeBufferPointer(start: frame, count: count))
+        let limit = settings.maxConcurrentStreams
+        for entry in stride(from: Self.frameHeaderBytes, to: opening.count - 5, by: 6)
+        where opening[entry] == 0 && opening[entry + 1] == UInt8(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS.rawValue) {
+            for (index, shift) in [24, 16, 8, 0].enumerated() {
+                opening[entry + 2 + index] = UInt8(truncatingIfNeeded: limit >> shift)
+            }
+        }
     }
 
     deinit {
@@ -215,6 +237,7 @@ extension HTTP2Session {
         guard let session = unsafe session else { return nil }
         unsafe output = buffer
         outputBytes = 0
+        if !opening.isEmpty { writeOpening() }
         defer { unsafe output = UnsafeMutableRawBufferPointer(start: nil, count: 0) }
         while unsafe output.count - outputBytes >= Self.frameBytesMax {
             var frame: UnsafePointer<UInt8>?
@@ -230,6 +253,13 @@ extension HTTP2Session {
     /// Whether a client's block of header fields is under way.
     @inline(__always)
     final var isInBlock: Bool { blockStreamID != 0 }
+
+    private final func writeOpening() {
+        // SAFETY: `produce` was given room for more than a frame.
+        unsafe output.copyBytes(from: opening)
+        outputBytes = opening.count
+        opening = []
+    }
 
     /// Whether the connection has served its purpose: it was closed by GOAWAY or a fault, and nothing is left to do.
     final var isFinished: Bool {

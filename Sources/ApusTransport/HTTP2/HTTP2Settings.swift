@@ -12,4 +12,12 @@ package struct HTTP2Settings: Sendable {
     package var maxHeaderFields: Int = 128
 
     package init() {}
+
+    /// Streams over the limit are refused, which leaves a client's others alone (RFC 9113 §5.1.2); one that opens this
+    /// many at once does not care, and loses the connection.
+    var streamsUntilFault: UInt32 {
+        let doubled = maxConcurrentStreams.multipliedReportingOverflow(by: 2)
+        let margin = maxConcurrentStreams.addingReportingOverflow(100)
+        return doubled.overflow || margin.overflow ? .max : max(doubled.partialValue, margin.partialValue)
+    }
 }

@@ -87,7 +87,9 @@ final class ServerSession: HTTP2Session {
     // MARK: The head of a request
 
     override func requestBegan(_ streamID: Int32) -> StreamContext? {
-        guard hot.value.runningHandlers < shard.limits.maxHandlersPerConnection else { return nil }
+        guard hot.value.runningHandlers < shard.limits.maxHandlersPerConnection,
+            hot.value.open.count < Int(settings.maxConcurrentStreams)
+        else { return nil }
         let stream = shard.streams.value.take()
         stream.value.id = streamID
         hot.value.open.insert(stream)

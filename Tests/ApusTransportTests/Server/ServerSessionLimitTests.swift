@@ -90,7 +90,7 @@ import Testing
     }
 
     @Test(arguments: [false, true])
-    func `more streams than SETTINGS allow are refused, and are a fault once the client knows`(
+    func `rule 29: streams over the limit are refused, whether the client knows it or not, and no others`(
         isAcknowledged: Bool
     ) async throws {
         let go = Signal()
@@ -99,11 +99,29 @@ import Testing
         try await withSession([stubborn(go)], limits: limits, acknowledgesSettings: isAcknowledged) { session in
             for stream in [UInt32(1), 3, 5, 7] { await session.receive(.headers(stream, .request("/t/Stubborn"))) }
             #expect(await session.answer(5).reset == nil)
-            #expect(await session.answer(7).reset == (isAcknowledged ? nil : ErrorCode.refusedStream))
-            // nghttp2 takes the whole connection down, where RFC 9113 §5.1.2 asks for the stream alone.
-            let codes = await session.look { $0.goAways.map(\.code) }
-            #expect(codes == (isAcknowledged ? [ErrorCode.protocolError] : []))
+            #expect(await session.answer(7).reset == ErrorCode.refusedStream)
+            #expect(await session.look { $0.goAways.count } == 0)
             go.send()
         }
+    }
+
+    @Test func `far more streams at once than SETTINGS allow end the connection`() async throws {
+        let go = Signal()
+        var limits = ServerLimits()
+        limits.http2.maxConcurrentStreams = 3
+        #expect(limits.http2.streamsUntilFault == 103)
+        try await withSession([stubborn(go)], limits: limits) { session in
+            let heads = (0..<104).map { Frame.headers(UInt32(2 * $0 + 1), .request("/t/Stubborn")) }
+            await session.receive(heads)
+            #expect(await session.look { $0.goAways.map(\.code) } == [ErrorCode.protocolError])
+            go.send()
+        }
+    }
+
+    @Test(arguments: [(0, 100), (99, 199), (100, 200), (1000, 2000), (UInt32.max / 2 + 1, UInt32.max)])
+    func `how many are too many does not overflow`(limit: UInt32, count: UInt32) {
+        var settings = HTTP2Settings()
+        settings.maxConcurrentStreams = limit
+        #expect(settings.streamsUntilFault == count)
     }
 }

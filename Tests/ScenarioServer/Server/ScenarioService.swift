@@ -17,6 +17,7 @@ struct ScenarioService: RPCService {
         registerSecurity(with: &registry)
         registerFailures(with: &registry)
         registerTime(with: &registry)
+        registerRelay(with: &registry)
         registerFlow(with: &registry)
         registerCompression(with: &registry)
         registerEarlyAndLate(with: &registry)
