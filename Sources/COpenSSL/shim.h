@@ -96,7 +96,8 @@ static inline long copenssl_bio_memory(BIO *bio, char **bytes) { return BIO_get_
 
 // Tickets -------------------------------------------------------------------------------------------------------------
 
-/// Sets up cipher and authentication of a ticket: AES-256-CBC and HMAC-SHA-256 (RFC 5077 §4), each with half of 64 bytes.
+/// Sets up cipher and authentication of a ticket: AES-256-CBC and HMAC-SHA-256 (RFC 5077 §4), each with half of the
+/// 64 bytes.
 static inline int copenssl_ticket_prepare(EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *authentication, const void *secret,
                                           const unsigned char *initial_vector, int encrypts) {
     const unsigned char *key = (const unsigned char *)secret;
