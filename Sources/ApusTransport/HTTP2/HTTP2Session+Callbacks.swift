@@ -56,8 +56,10 @@ enum HTTP2Callbacks {
 
     private static let onHeader: nghttp2_on_header_callback2 = { _, _, name, value, _, userData in
         // SAFETY: see the type's comment.
-        guard let name = unsafe name, let value = unsafe value else { return 0 }
-        return unsafe withSession(userData) { unsafe $0.received(CountedBytes(name), CountedBytes(value)) } ?? 0
+        guard let name = unsafe name, let value = unsafe value, let userData = unsafe userData else { return 0 }
+        return unsafe Unmanaged<HTTP2Session>.fromOpaque(userData)._withUnsafeGuaranteedRef { session in
+            unsafe session.received(CountedBytes(name), CountedBytes(value))
+        }
     }
 
     /// Has nghttp2 go on behind the block of header fields that it is in.

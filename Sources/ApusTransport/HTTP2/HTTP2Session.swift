@@ -330,14 +330,20 @@ extension HTTP2Session {
     /// - Returns: what nghttp2 is told.
     @inline(__always)
     final func received(_ name: CountedBytes, _ value: CountedBytes) -> CInt {
-        guard isReadingFields, !recentFields.value.isNext(name, value) else { return 0 }
-        receivedOther(name, value)
-        return isReadingFields ? 0 : HTTP2Callbacks.abandonedBlock
+        if isReadingFields, recentFields.value.isNext(name, value) { return 0 }
+        return receivedOther(name, value)
     }
 
     /// A field that is not the very one that stood there in the last head.
     @inline(never)
-    private final func receivedOther(_ name: CountedBytes, _ value: CountedBytes) {
+    private final func receivedOther(_ name: CountedBytes, _ value: CountedBytes) -> CInt {
+        guard isReadingFields else { return 0 }
+        compare(name, value)
+        return isReadingFields ? 0 : HTTP2Callbacks.abandonedBlock
+    }
+
+    @inline(__always)
+    private final func compare(_ name: CountedBytes, _ value: CountedBytes) {
         if !recentFields.value.differs {
             switch recentFields.value.match(name, value) {
             case .same: return
