@@ -66,7 +66,8 @@ def test_a_client_that_asks_for_keys_or_handshakes_without_end_is_refused(certif
 
 
 def test_keys_may_be_updated_time_and_again_beside_data(certificates, start_scenarios):
-    server = start_scenarios(*certificates.options("server"))
+    pings = "--min-ping-milliseconds", 0, "--permit-pings-without-calls"
+    server = start_scenarios(*certificates.options("server"), *pings)
     with connect(server.address) as peer:
         connection = TLSConnection(peer)
         connection.handshakeClientCert(settings=settings(TLS13), serverName="localhost", alpn=[b"h2"])
@@ -76,7 +77,9 @@ def test_keys_may_be_updated_time_and_again_beside_data(certificates, start_scen
             assert flood(connection, 1) == 1
             connection.write(b"\0\0\x08\6\0\0\0\0\0" + b"%08d" % number)
             while b"%08d" % number not in received:
-                received += bytes(connection.read(max=65_536, min=1))
+                more = bytes(connection.read(max=65_536, min=1))
+                assert more, "the server closed the connection"
+                received += more
         connection.close()
     assert server.log_has("closed a connection") and "TLS with a peer failed" not in server.log
 
