@@ -189,7 +189,8 @@ def test_a_client_is_known_on_a_resumed_session_too(certificates, start_scenario
 @pytest.mark.parametrize("delay", [0, 300])
 def test_what_follows_the_handshake_in_the_same_segment_is_not_lost(certificates, start_scenarios, delay):
     """A client sends its preface with the end of its handshake; a server that verifies keeps it until it is done."""
-    server = start_scenarios(*certificates.options("server", client_ca="ca"), "--tls-verification-ms", delay)
+    pings = "--min-ping-milliseconds", 0, "--permit-pings-without-calls"
+    server = start_scenarios(*certificates.options("server", client_ca="ca"), "--tls-verification-ms", delay, *pings)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     session = certificates.client_context("client").wrap_bio(incoming, outgoing, server_hostname="localhost")
     with connect(server.address) as peer:
@@ -206,7 +207,9 @@ def test_what_follows_the_handshake_in_the_same_segment_is_not_lost(certificates
         peer.sendall(outgoing.read())
         answer = b""
         while b"%08d" % 99 not in answer:
-            incoming.write(peer.recv(65_536))
+            more = peer.recv(65_536)
+            assert more, "the server closed the connection"
+            incoming.write(more)
             try:
                 while True:
                     answer += session.read(65_536)
