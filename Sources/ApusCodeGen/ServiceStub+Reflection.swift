@@ -2,38 +2,33 @@ import Foundation
 import SwiftProtobuf
 import SwiftProtobufPluginLibrary
 
-// The descriptors that reflection shows: the service's file and all that it imports, in the order in which each comes
-// after its own imports, without comments.
+// The descriptors that reflection shows: the file and all that it imports, in the order in which each comes after its
+// own imports, without comments. Once for all services of the file.
 
-extension ServiceStub {
+extension StubFile {
+    /// What the list of files is called in the generated file. No message has such a name in Swift.
+    static let filesName = "_protoFiles"
     /// Characters of base64 in a line.
     private static let lineWidth = 100
 
-    func printDescriptor(to printer: inout CodePrinter) {
-        printer.print(
-            """
-
-            /// What reflection shows of the service.
-            \(access)static let descriptor = Apus.ServiceDescriptor(
-                name: name,
-                files: [\n
-            """
-        )
+    func printProtoFiles(to printer: inout CodePrinter) {
+        printer.print("\n/// The proto files that define the services above.\n")
+        printer.print("private let \(Self.filesName): [Apus.ServiceDescriptor.File] = [\n")
         for file in filesInOrder() {
             // The bytes of a proto that was just parsed: they are all there.
             let bytes = (try? file.extractProto().serializedData()) ?? Data()
-            printer.print("        Apus.ServiceDescriptor.File(\n")
-            printer.print("            name: \"\(file.name)\",\n")
-            printer.print("            base64: \"\"\"\n")
+            printer.print("    Apus.ServiceDescriptor.File(\n")
+            printer.print("        name: \"\(file.name)\",\n")
+            printer.print("        base64: \"\"\"\n")
             var text = Substring(bytes.base64EncodedString())
             while !text.isEmpty {
                 let isLast = text.count <= Self.lineWidth
-                printer.print("                \(text.prefix(Self.lineWidth))\(isLast ? "" : "\\")\n")
+                printer.print("            \(text.prefix(Self.lineWidth))\(isLast ? "" : "\\")\n")
                 text = text.dropFirst(Self.lineWidth)
             }
-            printer.print("                \"\"\"\n        ),\n")
+            printer.print("            \"\"\"\n    ),\n")
         }
-        printer.print("    ]\n)\n")
+        printer.print("]\n")
     }
 
     private func filesInOrder() -> [FileDescriptor] {
@@ -44,7 +39,7 @@ extension ServiceStub {
             for dependency in file.dependencies { visit(dependency) }
             files.append(file)
         }
-        visit(service.file)
+        visit(file)
         return files
     }
 }

@@ -38,7 +38,15 @@ struct ServiceStub {
                 )
             }
             printer.print("}\n")
-            if options.makesReflection { printDescriptor(to: &printer) }
+            if options.makesReflection {
+                printer.print(
+                    """
+
+                    /// What reflection shows of the service.
+                    \(access)static let descriptor = Apus.ServiceDescriptor(name: name, files: \(StubFile.filesName))\n
+                    """
+                )
+            }
             if options.makesServer { printHandlerProtocols(to: &printer) }
         }
         printer.print("}\n")

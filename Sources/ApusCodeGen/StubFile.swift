@@ -2,7 +2,7 @@ package import SwiftProtobufPluginLibrary
 
 /// The Swift file of one proto file.
 package struct StubFile {
-    private let file: FileDescriptor
+    let file: FileDescriptor
     private let options: GeneratorOptions
     private let namer: SwiftProtobufNamer
 
@@ -45,6 +45,7 @@ package struct StubFile {
             let stub = ServiceStub(service, try ServiceNames(service, namer), options)
             stub.print(to: &printer)
         }
+        if options.makesReflection, !file.services.isEmpty { printProtoFiles(to: &printer) }
         return printer.content
     }
 

@@ -22,21 +22,7 @@ public enum Echo_V1_EchoService {
     }
 
     /// What reflection shows of the service.
-    public static let descriptor = Apus.ServiceDescriptor(
-        name: name,
-        files: [
-            Apus.ServiceDescriptor.File(
-                name: "echo/v1/echo.proto",
-                base64: """
-                    ChJlY2hvL3YxL2VjaG8ucHJvdG8SB2VjaG8udjEiIQoLRWNob1JlcXVlc3QSEgoEdGV4dBgBIAEoCVIEdGV4dCIiCgxFY2hvUmVz\
-                    cG9uc2USEgoEdGV4dBgBIAEoCVIEdGV4dDLvAQoLRWNob1NlcnZpY2USMgoDR2V0EhQuZWNoby52MS5FY2hvUmVxdWVzdBoVLmVj\
-                    aG8udjEuRWNob1Jlc3BvbnNlEjcKBkV4cGFuZBIULmVjaG8udjEuRWNob1JlcXVlc3QaFS5lY2hvLnYxLkVjaG9SZXNwb25zZTAB\
-                    EjgKB0NvbGxlY3QSFC5lY2hvLnYxLkVjaG9SZXF1ZXN0GhUuZWNoby52MS5FY2hvUmVzcG9uc2UoARI5CgZVcGRhdGUSFC5lY2hv\
-                    LnYxLkVjaG9SZXF1ZXN0GhUuZWNoby52MS5FY2hvUmVzcG9uc2UoATABYgZwcm90bzM=
-                    """
-            ),
-        ]
-    )
+    public static let descriptor = Apus.ServiceDescriptor(name: name, files: _protoFiles)
 
     /// What a server of the service implements.
     ///
@@ -300,3 +286,17 @@ extension Echo_V1_EchoService {
         }
     }
 }
+
+/// The proto files that define the services above.
+private let _protoFiles: [Apus.ServiceDescriptor.File] = [
+    Apus.ServiceDescriptor.File(
+        name: "echo/v1/echo.proto",
+        base64: """
+            ChJlY2hvL3YxL2VjaG8ucHJvdG8SB2VjaG8udjEiIQoLRWNob1JlcXVlc3QSEgoEdGV4dBgBIAEoCVIEdGV4dCIiCgxFY2hvUmVz\
+            cG9uc2USEgoEdGV4dBgBIAEoCVIEdGV4dDLvAQoLRWNob1NlcnZpY2USMgoDR2V0EhQuZWNoby52MS5FY2hvUmVxdWVzdBoVLmVj\
+            aG8udjEuRWNob1Jlc3BvbnNlEjcKBkV4cGFuZBIULmVjaG8udjEuRWNob1JlcXVlc3QaFS5lY2hvLnYxLkVjaG9SZXNwb25zZTAB\
+            EjgKB0NvbGxlY3QSFC5lY2hvLnYxLkVjaG9SZXF1ZXN0GhUuZWNoby52MS5FY2hvUmVzcG9uc2UoARI5CgZVcGRhdGUSFC5lY2hv\
+            LnYxLkVjaG9SZXF1ZXN0GhUuZWNoby52MS5FY2hvUmVzcG9uc2UoATABYgZwcm90bzM=
+            """
+    ),
+]

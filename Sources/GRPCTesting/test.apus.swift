@@ -27,119 +27,7 @@ public enum Grpc_Testing_TestService {
     }
 
     /// What reflection shows of the service.
-    public static let descriptor = Apus.ServiceDescriptor(
-        name: name,
-        files: [
-            Apus.ServiceDescriptor.File(
-                name: "grpc/testing/empty.proto",
-                base64: """
-                    ChhncnBjL3Rlc3RpbmcvZW1wdHkucHJvdG8SDGdycGMudGVzdGluZyIHCgVFbXB0eUIqChtpby5ncnBjLnRlc3RpbmcuaW50ZWdy\
-                    YXRpb25CC0VtcHR5UHJvdG9zYgZwcm90bzM=
-                    """
-            ),
-            Apus.ServiceDescriptor.File(
-                name: "grpc/testing/messages.proto",
-                base64: """
-                    ChtncnBjL3Rlc3RpbmcvbWVzc2FnZXMucHJvdG8SDGdycGMudGVzdGluZyIhCglCb29sVmFsdWUSFAoFdmFsdWUYASABKAhSBXZh\
-                    bHVlIkwKB1BheWxvYWQSLQoEdHlwZRgBIAEoDjIZLmdycGMudGVzdGluZy5QYXlsb2FkVHlwZVIEdHlwZRISCgRib2R5GAIgASgM\
-                    UgRib2R5IjoKCkVjaG9TdGF0dXMSEgoEY29kZRgBIAEoBVIEY29kZRIYCgdtZXNzYWdlGAIgASgJUgdtZXNzYWdlIrkFCg1TaW1w\
-                    bGVSZXF1ZXN0Ej4KDXJlc3BvbnNlX3R5cGUYASABKA4yGS5ncnBjLnRlc3RpbmcuUGF5bG9hZFR5cGVSDHJlc3BvbnNlVHlwZRIj\
-                    Cg1yZXNwb25zZV9zaXplGAIgASgFUgxyZXNwb25zZVNpemUSLwoHcGF5bG9hZBgDIAEoCzIVLmdycGMudGVzdGluZy5QYXlsb2Fk\
-                    UgdwYXlsb2FkEiMKDWZpbGxfdXNlcm5hbWUYBCABKAhSDGZpbGxVc2VybmFtZRIoChBmaWxsX29hdXRoX3Njb3BlGAUgASgIUg5m\
-                    aWxsT2F1dGhTY29wZRJIChNyZXNwb25zZV9jb21wcmVzc2VkGAYgASgLMhcuZ3JwYy50ZXN0aW5nLkJvb2xWYWx1ZVIScmVzcG9u\
-                    c2VDb21wcmVzc2VkEkEKD3Jlc3BvbnNlX3N0YXR1cxgHIAEoCzIYLmdycGMudGVzdGluZy5FY2hvU3RhdHVzUg5yZXNwb25zZVN0\
-                    YXR1cxJEChFleHBlY3RfY29tcHJlc3NlZBgIIAEoCzIXLmdycGMudGVzdGluZy5Cb29sVmFsdWVSEGV4cGVjdENvbXByZXNzZWQS\
-                    JAoOZmlsbF9zZXJ2ZXJfaWQYCSABKAhSDGZpbGxTZXJ2ZXJJZBIzChZmaWxsX2dycGNsYl9yb3V0ZV90eXBlGAogASgIUhNmaWxs\
-                    R3JwY2xiUm91dGVUeXBlEk8KFW9yY2FfcGVyX3F1ZXJ5X3JlcG9ydBgLIAEoCzIcLmdycGMudGVzdGluZy5UZXN0T3JjYVJlcG9y\
-                    dFISb3JjYVBlclF1ZXJ5UmVwb3J0EkQKD29yY2Ffb29iX3JlcG9ydBgMIAEoCzIcLmdycGMudGVzdGluZy5UZXN0T3JjYVJlcG9y\
-                    dFINb3JjYU9vYlJlcG9ydCKCAgoOU2ltcGxlUmVzcG9uc2USLwoHcGF5bG9hZBgBIAEoCzIVLmdycGMudGVzdGluZy5QYXlsb2Fk\
-                    UgdwYXlsb2FkEhoKCHVzZXJuYW1lGAIgASgJUgh1c2VybmFtZRIfCgtvYXV0aF9zY29wZRgDIAEoCVIKb2F1dGhTY29wZRIbCglz\
-                    ZXJ2ZXJfaWQYBCABKAlSCHNlcnZlcklkEkkKEWdycGNsYl9yb3V0ZV90eXBlGAUgASgOMh0uZ3JwYy50ZXN0aW5nLkdycGNsYlJv\
-                    dXRlVHlwZVIPZ3JwY2xiUm91dGVUeXBlEhoKCGhvc3RuYW1lGAYgASgJUghob3N0bmFtZSKSAQoZU3RyZWFtaW5nSW5wdXRDYWxs\
-                    UmVxdWVzdBIvCgdwYXlsb2FkGAEgASgLMhUuZ3JwYy50ZXN0aW5nLlBheWxvYWRSB3BheWxvYWQSRAoRZXhwZWN0X2NvbXByZXNz\
-                    ZWQYAiABKAsyFy5ncnBjLnRlc3RpbmcuQm9vbFZhbHVlUhBleHBlY3RDb21wcmVzc2VkIlQKGlN0cmVhbWluZ0lucHV0Q2FsbFJl\
-                    c3BvbnNlEjYKF2FnZ3JlZ2F0ZWRfcGF5bG9hZF9zaXplGAEgASgFUhVhZ2dyZWdhdGVkUGF5bG9hZFNpemUi1AEKElJlc3BvbnNl\
-                    UGFyYW1ldGVycxISCgRzaXplGAEgASgFUgRzaXplEh8KC2ludGVydmFsX3VzGAIgASgFUgppbnRlcnZhbFVzEjcKCmNvbXByZXNz\
-                    ZWQYAyABKAsyFy5ncnBjLnRlc3RpbmcuQm9vbFZhbHVlUgpjb21wcmVzc2VkElAKGGZpbGxfcGVlcl9zb2NrZXRfYWRkcmVzcxgE\
-                    IAEoCzIXLmdycGMudGVzdGluZy5Cb29sVmFsdWVSFWZpbGxQZWVyU29ja2V0QWRkcmVzcyLpAgoaU3RyZWFtaW5nT3V0cHV0Q2Fs\
-                    bFJlcXVlc3QSPgoNcmVzcG9uc2VfdHlwZRgBIAEoDjIZLmdycGMudGVzdGluZy5QYXlsb2FkVHlwZVIMcmVzcG9uc2VUeXBlElEK\
-                    E3Jlc3BvbnNlX3BhcmFtZXRlcnMYAiADKAsyIC5ncnBjLnRlc3RpbmcuUmVzcG9uc2VQYXJhbWV0ZXJzUhJyZXNwb25zZVBhcmFt\
-                    ZXRlcnMSLwoHcGF5bG9hZBgDIAEoCzIVLmdycGMudGVzdGluZy5QYXlsb2FkUgdwYXlsb2FkEkEKD3Jlc3BvbnNlX3N0YXR1cxgH\
-                    IAEoCzIYLmdycGMudGVzdGluZy5FY2hvU3RhdHVzUg5yZXNwb25zZVN0YXR1cxJECg9vcmNhX29vYl9yZXBvcnQYCCABKAsyHC5n\
-                    cnBjLnRlc3RpbmcuVGVzdE9yY2FSZXBvcnRSDW9yY2FPb2JSZXBvcnQifgobU3RyZWFtaW5nT3V0cHV0Q2FsbFJlc3BvbnNlEi8K\
-                    B3BheWxvYWQYASABKAsyFS5ncnBjLnRlc3RpbmcuUGF5bG9hZFIHcGF5bG9hZBIuChNwZWVyX3NvY2tldF9hZGRyZXNzGAIgASgJ\
-                    UhFwZWVyU29ja2V0QWRkcmVzcyJKCg9SZWNvbm5lY3RQYXJhbXMSNwoYbWF4X3JlY29ubmVjdF9iYWNrb2ZmX21zGAEgASgFUhVt\
-                    YXhSZWNvbm5lY3RCYWNrb2ZmTXMiRgoNUmVjb25uZWN0SW5mbxIWCgZwYXNzZWQYASABKAhSBnBhc3NlZBIdCgpiYWNrb2ZmX21z\
-                    GAIgAygFUgliYWNrb2ZmTXMiVgoYTG9hZEJhbGFuY2VyU3RhdHNSZXF1ZXN0EhkKCG51bV9ycGNzGAEgASgFUgdudW1ScGNzEh8K\
-                    C3RpbWVvdXRfc2VjGAIgASgFUgp0aW1lb3V0U2VjIuIEChlMb2FkQmFsYW5jZXJTdGF0c1Jlc3BvbnNlElkKDHJwY3NfYnlfcGVl\
-                    chgBIAMoCzI3LmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJTdGF0c1Jlc3BvbnNlLlJwY3NCeVBlZXJFbnRyeVIKcnBjc0J5UGVl\
-                    chIhCgxudW1fZmFpbHVyZXMYAiABKAVSC251bUZhaWx1cmVzEl8KDnJwY3NfYnlfbWV0aG9kGAMgAygLMjkuZ3JwYy50ZXN0aW5n\
-                    LkxvYWRCYWxhbmNlclN0YXRzUmVzcG9uc2UuUnBjc0J5TWV0aG9kRW50cnlSDHJwY3NCeU1ldGhvZBqxAQoKUnBjc0J5UGVlchJk\
-                    CgxycGNzX2J5X3BlZXIYASADKAsyQi5ncnBjLnRlc3RpbmcuTG9hZEJhbGFuY2VyU3RhdHNSZXNwb25zZS5ScGNzQnlQZWVyLlJw\
-                    Y3NCeVBlZXJFbnRyeVIKcnBjc0J5UGVlcho9Cg9ScGNzQnlQZWVyRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiAB\
-                    KAVSBXZhbHVlOgI4ARo9Cg9ScGNzQnlQZWVyRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAVSBXZhbHVlOgI4\
-                    ARpzChFScGNzQnlNZXRob2RFbnRyeRIQCgNrZXkYASABKAlSA2tleRJICgV2YWx1ZRgCIAEoCzIyLmdycGMudGVzdGluZy5Mb2Fk\
-                    QmFsYW5jZXJTdGF0c1Jlc3BvbnNlLlJwY3NCeVBlZXJSBXZhbHVlOgI4ASIlCiNMb2FkQmFsYW5jZXJBY2N1bXVsYXRlZFN0YXRz\
-                    UmVxdWVzdCKGCQokTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlEo4BChpudW1fcnBjc19zdGFydGVkX2J5X21l\
-                    dGhvZBgBIAMoCzJOLmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJBY2N1bXVsYXRlZFN0YXRzUmVzcG9uc2UuTnVtUnBjc1N0YXJ0\
-                    ZWRCeU1ldGhvZEVudHJ5QgIYAVIWbnVtUnBjc1N0YXJ0ZWRCeU1ldGhvZBKUAQocbnVtX3JwY3Nfc3VjY2VlZGVkX2J5X21ldGhv\
-                    ZBgCIAMoCzJQLmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJBY2N1bXVsYXRlZFN0YXRzUmVzcG9uc2UuTnVtUnBjc1N1Y2NlZWRl\
-                    ZEJ5TWV0aG9kRW50cnlCAhgBUhhudW1ScGNzU3VjY2VlZGVkQnlNZXRob2QSiwEKGW51bV9ycGNzX2ZhaWxlZF9ieV9tZXRob2QY\
-                    AyADKAsyTS5ncnBjLnRlc3RpbmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlLk51bVJwY3NGYWlsZWRCeU1l\
-                    dGhvZEVudHJ5QgIYAVIVbnVtUnBjc0ZhaWxlZEJ5TWV0aG9kEnAKEHN0YXRzX3Blcl9tZXRob2QYBCADKAsyRi5ncnBjLnRlc3Rp\
-                    bmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlLlN0YXRzUGVyTWV0aG9kRW50cnlSDnN0YXRzUGVyTWV0aG9k\
-                    GkkKG051bVJwY3NTdGFydGVkQnlNZXRob2RFbnRyeRIQCgNrZXkYASABKAlSA2tleRIUCgV2YWx1ZRgCIAEoBVIFdmFsdWU6AjgB\
-                    GksKHU51bVJwY3NTdWNjZWVkZWRCeU1ldGhvZEVudHJ5EhAKA2tleRgBIAEoCVIDa2V5EhQKBXZhbHVlGAIgASgFUgV2YWx1ZToC\
-                    OAEaSAoaTnVtUnBjc0ZhaWxlZEJ5TWV0aG9kRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAVSBXZhbHVlOgI4\
-                    ARrPAQoLTWV0aG9kU3RhdHMSIQoMcnBjc19zdGFydGVkGAEgASgFUgtycGNzU3RhcnRlZBJiCgZyZXN1bHQYAiADKAsySi5ncnBj\
-                    LnRlc3RpbmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlLk1ldGhvZFN0YXRzLlJlc3VsdEVudHJ5UgZyZXN1\
-                    bHQaOQoLUmVzdWx0RW50cnkSEAoDa2V5GAEgASgFUgNrZXkSFAoFdmFsdWUYAiABKAVSBXZhbHVlOgI4ARqBAQoTU3RhdHNQZXJN\
-                    ZXRob2RFbnRyeRIQCgNrZXkYASABKAlSA2tleRJUCgV2YWx1ZRgCIAEoCzI+LmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJBY2N1\
-                    bXVsYXRlZFN0YXRzUmVzcG9uc2UuTWV0aG9kU3RhdHNSBXZhbHVlOgI4ASLpAgoWQ2xpZW50Q29uZmlndXJlUmVxdWVzdBJCCgV0\
-                    eXBlcxgBIAMoDjIsLmdycGMudGVzdGluZy5DbGllbnRDb25maWd1cmVSZXF1ZXN0LlJwY1R5cGVSBXR5cGVzEkkKCG1ldGFkYXRh\
-                    GAIgAygLMi0uZ3JwYy50ZXN0aW5nLkNsaWVudENvbmZpZ3VyZVJlcXVlc3QuTWV0YWRhdGFSCG1ldGFkYXRhEh8KC3RpbWVvdXRf\
-                    c2VjGAMgASgFUgp0aW1lb3V0U2VjGnQKCE1ldGFkYXRhEkAKBHR5cGUYASABKA4yLC5ncnBjLnRlc3RpbmcuQ2xpZW50Q29uZmln\
-                    dXJlUmVxdWVzdC5ScGNUeXBlUgR0eXBlEhAKA2tleRgCIAEoCVIDa2V5EhQKBXZhbHVlGAMgASgJUgV2YWx1ZSIpCgdScGNUeXBl\
-                    Eg4KCkVNUFRZX0NBTEwQABIOCgpVTkFSWV9DQUxMEAEiGQoXQ2xpZW50Q29uZmlndXJlUmVzcG9uc2UiiwMKDlRlc3RPcmNhUmVw\
-                    b3J0EicKD2NwdV91dGlsaXphdGlvbhgBIAEoAVIOY3B1VXRpbGl6YXRpb24SLQoSbWVtb3J5X3V0aWxpemF0aW9uGAIgASgBUhFt\
-                    ZW1vcnlVdGlsaXphdGlvbhJQCgxyZXF1ZXN0X2Nvc3QYAyADKAsyLS5ncnBjLnRlc3RpbmcuVGVzdE9yY2FSZXBvcnQuUmVxdWVz\
-                    dENvc3RFbnRyeVILcmVxdWVzdENvc3QSTwoLdXRpbGl6YXRpb24YBCADKAsyLS5ncnBjLnRlc3RpbmcuVGVzdE9yY2FSZXBvcnQu\
-                    VXRpbGl6YXRpb25FbnRyeVILdXRpbGl6YXRpb24aPgoQUmVxdWVzdENvc3RFbnRyeRIQCgNrZXkYASABKAlSA2tleRIUCgV2YWx1\
-                    ZRgCIAEoAVIFdmFsdWU6AjgBGj4KEFV0aWxpemF0aW9uRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAFSBXZh\
-                    bHVlOgI4ASofCgtQYXlsb2FkVHlwZRIQCgxDT01QUkVTU0FCTEUQACpvCg9HcnBjbGJSb3V0ZVR5cGUSHQoZR1JQQ0xCX1JPVVRF\
-                    X1RZUEVfVU5LTk9XThAAEh4KGkdSUENMQl9ST1VURV9UWVBFX0ZBTExCQUNLEAESHQoZR1JQQ0xCX1JPVVRFX1RZUEVfQkFDS0VO\
-                    RBACQh0KG2lvLmdycGMudGVzdGluZy5pbnRlZ3JhdGlvbmIGcHJvdG8z
-                    """
-            ),
-            Apus.ServiceDescriptor.File(
-                name: "grpc/testing/test.proto",
-                base64: """
-                    ChdncnBjL3Rlc3RpbmcvdGVzdC5wcm90bxIMZ3JwYy50ZXN0aW5nGhhncnBjL3Rlc3RpbmcvZW1wdHkucHJvdG8aG2dycGMvdGVz\
-                    dGluZy9tZXNzYWdlcy5wcm90bzLLBQoLVGVzdFNlcnZpY2USNQoJRW1wdHlDYWxsEhMuZ3JwYy50ZXN0aW5nLkVtcHR5GhMuZ3Jw\
-                    Yy50ZXN0aW5nLkVtcHR5EkYKCVVuYXJ5Q2FsbBIbLmdycGMudGVzdGluZy5TaW1wbGVSZXF1ZXN0GhwuZ3JwYy50ZXN0aW5nLlNp\
-                    bXBsZVJlc3BvbnNlEk8KEkNhY2hlYWJsZVVuYXJ5Q2FsbBIbLmdycGMudGVzdGluZy5TaW1wbGVSZXF1ZXN0GhwuZ3JwYy50ZXN0\
-                    aW5nLlNpbXBsZVJlc3BvbnNlEmwKE1N0cmVhbWluZ091dHB1dENhbGwSKC5ncnBjLnRlc3RpbmcuU3RyZWFtaW5nT3V0cHV0Q2Fs\
-                    bFJlcXVlc3QaKS5ncnBjLnRlc3RpbmcuU3RyZWFtaW5nT3V0cHV0Q2FsbFJlc3BvbnNlMAESaQoSU3RyZWFtaW5nSW5wdXRDYWxs\
-                    EicuZ3JwYy50ZXN0aW5nLlN0cmVhbWluZ0lucHV0Q2FsbFJlcXVlc3QaKC5ncnBjLnRlc3RpbmcuU3RyZWFtaW5nSW5wdXRDYWxs\
-                    UmVzcG9uc2UoARJpCg5GdWxsRHVwbGV4Q2FsbBIoLmdycGMudGVzdGluZy5TdHJlYW1pbmdPdXRwdXRDYWxsUmVxdWVzdBopLmdy\
-                    cGMudGVzdGluZy5TdHJlYW1pbmdPdXRwdXRDYWxsUmVzcG9uc2UoATABEmkKDkhhbGZEdXBsZXhDYWxsEiguZ3JwYy50ZXN0aW5n\
-                    LlN0cmVhbWluZ091dHB1dENhbGxSZXF1ZXN0GikuZ3JwYy50ZXN0aW5nLlN0cmVhbWluZ091dHB1dENhbGxSZXNwb25zZSgBMAES\
-                    PQoRVW5pbXBsZW1lbnRlZENhbGwSEy5ncnBjLnRlc3RpbmcuRW1wdHkaEy5ncnBjLnRlc3RpbmcuRW1wdHkyVQoUVW5pbXBsZW1l\
-                    bnRlZFNlcnZpY2USPQoRVW5pbXBsZW1lbnRlZENhbGwSEy5ncnBjLnRlc3RpbmcuRW1wdHkaEy5ncnBjLnRlc3RpbmcuRW1wdHky\
-                    iQEKEFJlY29ubmVjdFNlcnZpY2USOwoFU3RhcnQSHS5ncnBjLnRlc3RpbmcuUmVjb25uZWN0UGFyYW1zGhMuZ3JwYy50ZXN0aW5n\
-                    LkVtcHR5EjgKBFN0b3ASEy5ncnBjLnRlc3RpbmcuRW1wdHkaGy5ncnBjLnRlc3RpbmcuUmVjb25uZWN0SW5mbzKGAgoYTG9hZEJh\
-                    bGFuY2VyU3RhdHNTZXJ2aWNlEmMKDkdldENsaWVudFN0YXRzEiYuZ3JwYy50ZXN0aW5nLkxvYWRCYWxhbmNlclN0YXRzUmVxdWVz\
-                    dBonLmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJTdGF0c1Jlc3BvbnNlIgAShAEKGUdldENsaWVudEFjY3VtdWxhdGVkU3RhdHMS\
-                    MS5ncnBjLnRlc3RpbmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1JlcXVlc3QaMi5ncnBjLnRlc3RpbmcuTG9hZEJhbGFu\
-                    Y2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlIgAyiwEKFlhkc1VwZGF0ZUhlYWx0aFNlcnZpY2USNgoKU2V0U2VydmluZxITLmdy\
-                    cGMudGVzdGluZy5FbXB0eRoTLmdycGMudGVzdGluZy5FbXB0eRI5Cg1TZXROb3RTZXJ2aW5nEhMuZ3JwYy50ZXN0aW5nLkVtcHR5\
-                    GhMuZ3JwYy50ZXN0aW5nLkVtcHR5MnsKH1hkc1VwZGF0ZUNsaWVudENvbmZpZ3VyZVNlcnZpY2USWAoJQ29uZmlndXJlEiQuZ3Jw\
-                    Yy50ZXN0aW5nLkNsaWVudENvbmZpZ3VyZVJlcXVlc3QaJS5ncnBjLnRlc3RpbmcuQ2xpZW50Q29uZmlndXJlUmVzcG9uc2VCHQob\
-                    aW8uZ3JwYy50ZXN0aW5nLmludGVncmF0aW9uYgZwcm90bzM=
-                    """
-            ),
-        ]
-    )
+    public static let descriptor = Apus.ServiceDescriptor(name: name, files: _protoFiles)
 
     /// What a server of the service implements.
     ///
@@ -786,119 +674,7 @@ public enum Grpc_Testing_UnimplementedService {
     }
 
     /// What reflection shows of the service.
-    public static let descriptor = Apus.ServiceDescriptor(
-        name: name,
-        files: [
-            Apus.ServiceDescriptor.File(
-                name: "grpc/testing/empty.proto",
-                base64: """
-                    ChhncnBjL3Rlc3RpbmcvZW1wdHkucHJvdG8SDGdycGMudGVzdGluZyIHCgVFbXB0eUIqChtpby5ncnBjLnRlc3RpbmcuaW50ZWdy\
-                    YXRpb25CC0VtcHR5UHJvdG9zYgZwcm90bzM=
-                    """
-            ),
-            Apus.ServiceDescriptor.File(
-                name: "grpc/testing/messages.proto",
-                base64: """
-                    ChtncnBjL3Rlc3RpbmcvbWVzc2FnZXMucHJvdG8SDGdycGMudGVzdGluZyIhCglCb29sVmFsdWUSFAoFdmFsdWUYASABKAhSBXZh\
-                    bHVlIkwKB1BheWxvYWQSLQoEdHlwZRgBIAEoDjIZLmdycGMudGVzdGluZy5QYXlsb2FkVHlwZVIEdHlwZRISCgRib2R5GAIgASgM\
-                    UgRib2R5IjoKCkVjaG9TdGF0dXMSEgoEY29kZRgBIAEoBVIEY29kZRIYCgdtZXNzYWdlGAIgASgJUgdtZXNzYWdlIrkFCg1TaW1w\
-                    bGVSZXF1ZXN0Ej4KDXJlc3BvbnNlX3R5cGUYASABKA4yGS5ncnBjLnRlc3RpbmcuUGF5bG9hZFR5cGVSDHJlc3BvbnNlVHlwZRIj\
-                    Cg1yZXNwb25zZV9zaXplGAIgASgFUgxyZXNwb25zZVNpemUSLwoHcGF5bG9hZBgDIAEoCzIVLmdycGMudGVzdGluZy5QYXlsb2Fk\
-                    UgdwYXlsb2FkEiMKDWZpbGxfdXNlcm5hbWUYBCABKAhSDGZpbGxVc2VybmFtZRIoChBmaWxsX29hdXRoX3Njb3BlGAUgASgIUg5m\
-                    aWxsT2F1dGhTY29wZRJIChNyZXNwb25zZV9jb21wcmVzc2VkGAYgASgLMhcuZ3JwYy50ZXN0aW5nLkJvb2xWYWx1ZVIScmVzcG9u\
-                    c2VDb21wcmVzc2VkEkEKD3Jlc3BvbnNlX3N0YXR1cxgHIAEoCzIYLmdycGMudGVzdGluZy5FY2hvU3RhdHVzUg5yZXNwb25zZVN0\
-                    YXR1cxJEChFleHBlY3RfY29tcHJlc3NlZBgIIAEoCzIXLmdycGMudGVzdGluZy5Cb29sVmFsdWVSEGV4cGVjdENvbXByZXNzZWQS\
-                    JAoOZmlsbF9zZXJ2ZXJfaWQYCSABKAhSDGZpbGxTZXJ2ZXJJZBIzChZmaWxsX2dycGNsYl9yb3V0ZV90eXBlGAogASgIUhNmaWxs\
-                    R3JwY2xiUm91dGVUeXBlEk8KFW9yY2FfcGVyX3F1ZXJ5X3JlcG9ydBgLIAEoCzIcLmdycGMudGVzdGluZy5UZXN0T3JjYVJlcG9y\
-                    dFISb3JjYVBlclF1ZXJ5UmVwb3J0EkQKD29yY2Ffb29iX3JlcG9ydBgMIAEoCzIcLmdycGMudGVzdGluZy5UZXN0T3JjYVJlcG9y\
-                    dFINb3JjYU9vYlJlcG9ydCKCAgoOU2ltcGxlUmVzcG9uc2USLwoHcGF5bG9hZBgBIAEoCzIVLmdycGMudGVzdGluZy5QYXlsb2Fk\
-                    UgdwYXlsb2FkEhoKCHVzZXJuYW1lGAIgASgJUgh1c2VybmFtZRIfCgtvYXV0aF9zY29wZRgDIAEoCVIKb2F1dGhTY29wZRIbCglz\
-                    ZXJ2ZXJfaWQYBCABKAlSCHNlcnZlcklkEkkKEWdycGNsYl9yb3V0ZV90eXBlGAUgASgOMh0uZ3JwYy50ZXN0aW5nLkdycGNsYlJv\
-                    dXRlVHlwZVIPZ3JwY2xiUm91dGVUeXBlEhoKCGhvc3RuYW1lGAYgASgJUghob3N0bmFtZSKSAQoZU3RyZWFtaW5nSW5wdXRDYWxs\
-                    UmVxdWVzdBIvCgdwYXlsb2FkGAEgASgLMhUuZ3JwYy50ZXN0aW5nLlBheWxvYWRSB3BheWxvYWQSRAoRZXhwZWN0X2NvbXByZXNz\
-                    ZWQYAiABKAsyFy5ncnBjLnRlc3RpbmcuQm9vbFZhbHVlUhBleHBlY3RDb21wcmVzc2VkIlQKGlN0cmVhbWluZ0lucHV0Q2FsbFJl\
-                    c3BvbnNlEjYKF2FnZ3JlZ2F0ZWRfcGF5bG9hZF9zaXplGAEgASgFUhVhZ2dyZWdhdGVkUGF5bG9hZFNpemUi1AEKElJlc3BvbnNl\
-                    UGFyYW1ldGVycxISCgRzaXplGAEgASgFUgRzaXplEh8KC2ludGVydmFsX3VzGAIgASgFUgppbnRlcnZhbFVzEjcKCmNvbXByZXNz\
-                    ZWQYAyABKAsyFy5ncnBjLnRlc3RpbmcuQm9vbFZhbHVlUgpjb21wcmVzc2VkElAKGGZpbGxfcGVlcl9zb2NrZXRfYWRkcmVzcxgE\
-                    IAEoCzIXLmdycGMudGVzdGluZy5Cb29sVmFsdWVSFWZpbGxQZWVyU29ja2V0QWRkcmVzcyLpAgoaU3RyZWFtaW5nT3V0cHV0Q2Fs\
-                    bFJlcXVlc3QSPgoNcmVzcG9uc2VfdHlwZRgBIAEoDjIZLmdycGMudGVzdGluZy5QYXlsb2FkVHlwZVIMcmVzcG9uc2VUeXBlElEK\
-                    E3Jlc3BvbnNlX3BhcmFtZXRlcnMYAiADKAsyIC5ncnBjLnRlc3RpbmcuUmVzcG9uc2VQYXJhbWV0ZXJzUhJyZXNwb25zZVBhcmFt\
-                    ZXRlcnMSLwoHcGF5bG9hZBgDIAEoCzIVLmdycGMudGVzdGluZy5QYXlsb2FkUgdwYXlsb2FkEkEKD3Jlc3BvbnNlX3N0YXR1cxgH\
-                    IAEoCzIYLmdycGMudGVzdGluZy5FY2hvU3RhdHVzUg5yZXNwb25zZVN0YXR1cxJECg9vcmNhX29vYl9yZXBvcnQYCCABKAsyHC5n\
-                    cnBjLnRlc3RpbmcuVGVzdE9yY2FSZXBvcnRSDW9yY2FPb2JSZXBvcnQifgobU3RyZWFtaW5nT3V0cHV0Q2FsbFJlc3BvbnNlEi8K\
-                    B3BheWxvYWQYASABKAsyFS5ncnBjLnRlc3RpbmcuUGF5bG9hZFIHcGF5bG9hZBIuChNwZWVyX3NvY2tldF9hZGRyZXNzGAIgASgJ\
-                    UhFwZWVyU29ja2V0QWRkcmVzcyJKCg9SZWNvbm5lY3RQYXJhbXMSNwoYbWF4X3JlY29ubmVjdF9iYWNrb2ZmX21zGAEgASgFUhVt\
-                    YXhSZWNvbm5lY3RCYWNrb2ZmTXMiRgoNUmVjb25uZWN0SW5mbxIWCgZwYXNzZWQYASABKAhSBnBhc3NlZBIdCgpiYWNrb2ZmX21z\
-                    GAIgAygFUgliYWNrb2ZmTXMiVgoYTG9hZEJhbGFuY2VyU3RhdHNSZXF1ZXN0EhkKCG51bV9ycGNzGAEgASgFUgdudW1ScGNzEh8K\
-                    C3RpbWVvdXRfc2VjGAIgASgFUgp0aW1lb3V0U2VjIuIEChlMb2FkQmFsYW5jZXJTdGF0c1Jlc3BvbnNlElkKDHJwY3NfYnlfcGVl\
-                    chgBIAMoCzI3LmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJTdGF0c1Jlc3BvbnNlLlJwY3NCeVBlZXJFbnRyeVIKcnBjc0J5UGVl\
-                    chIhCgxudW1fZmFpbHVyZXMYAiABKAVSC251bUZhaWx1cmVzEl8KDnJwY3NfYnlfbWV0aG9kGAMgAygLMjkuZ3JwYy50ZXN0aW5n\
-                    LkxvYWRCYWxhbmNlclN0YXRzUmVzcG9uc2UuUnBjc0J5TWV0aG9kRW50cnlSDHJwY3NCeU1ldGhvZBqxAQoKUnBjc0J5UGVlchJk\
-                    CgxycGNzX2J5X3BlZXIYASADKAsyQi5ncnBjLnRlc3RpbmcuTG9hZEJhbGFuY2VyU3RhdHNSZXNwb25zZS5ScGNzQnlQZWVyLlJw\
-                    Y3NCeVBlZXJFbnRyeVIKcnBjc0J5UGVlcho9Cg9ScGNzQnlQZWVyRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiAB\
-                    KAVSBXZhbHVlOgI4ARo9Cg9ScGNzQnlQZWVyRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAVSBXZhbHVlOgI4\
-                    ARpzChFScGNzQnlNZXRob2RFbnRyeRIQCgNrZXkYASABKAlSA2tleRJICgV2YWx1ZRgCIAEoCzIyLmdycGMudGVzdGluZy5Mb2Fk\
-                    QmFsYW5jZXJTdGF0c1Jlc3BvbnNlLlJwY3NCeVBlZXJSBXZhbHVlOgI4ASIlCiNMb2FkQmFsYW5jZXJBY2N1bXVsYXRlZFN0YXRz\
-                    UmVxdWVzdCKGCQokTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlEo4BChpudW1fcnBjc19zdGFydGVkX2J5X21l\
-                    dGhvZBgBIAMoCzJOLmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJBY2N1bXVsYXRlZFN0YXRzUmVzcG9uc2UuTnVtUnBjc1N0YXJ0\
-                    ZWRCeU1ldGhvZEVudHJ5QgIYAVIWbnVtUnBjc1N0YXJ0ZWRCeU1ldGhvZBKUAQocbnVtX3JwY3Nfc3VjY2VlZGVkX2J5X21ldGhv\
-                    ZBgCIAMoCzJQLmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJBY2N1bXVsYXRlZFN0YXRzUmVzcG9uc2UuTnVtUnBjc1N1Y2NlZWRl\
-                    ZEJ5TWV0aG9kRW50cnlCAhgBUhhudW1ScGNzU3VjY2VlZGVkQnlNZXRob2QSiwEKGW51bV9ycGNzX2ZhaWxlZF9ieV9tZXRob2QY\
-                    AyADKAsyTS5ncnBjLnRlc3RpbmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlLk51bVJwY3NGYWlsZWRCeU1l\
-                    dGhvZEVudHJ5QgIYAVIVbnVtUnBjc0ZhaWxlZEJ5TWV0aG9kEnAKEHN0YXRzX3Blcl9tZXRob2QYBCADKAsyRi5ncnBjLnRlc3Rp\
-                    bmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlLlN0YXRzUGVyTWV0aG9kRW50cnlSDnN0YXRzUGVyTWV0aG9k\
-                    GkkKG051bVJwY3NTdGFydGVkQnlNZXRob2RFbnRyeRIQCgNrZXkYASABKAlSA2tleRIUCgV2YWx1ZRgCIAEoBVIFdmFsdWU6AjgB\
-                    GksKHU51bVJwY3NTdWNjZWVkZWRCeU1ldGhvZEVudHJ5EhAKA2tleRgBIAEoCVIDa2V5EhQKBXZhbHVlGAIgASgFUgV2YWx1ZToC\
-                    OAEaSAoaTnVtUnBjc0ZhaWxlZEJ5TWV0aG9kRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAVSBXZhbHVlOgI4\
-                    ARrPAQoLTWV0aG9kU3RhdHMSIQoMcnBjc19zdGFydGVkGAEgASgFUgtycGNzU3RhcnRlZBJiCgZyZXN1bHQYAiADKAsySi5ncnBj\
-                    LnRlc3RpbmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlLk1ldGhvZFN0YXRzLlJlc3VsdEVudHJ5UgZyZXN1\
-                    bHQaOQoLUmVzdWx0RW50cnkSEAoDa2V5GAEgASgFUgNrZXkSFAoFdmFsdWUYAiABKAVSBXZhbHVlOgI4ARqBAQoTU3RhdHNQZXJN\
-                    ZXRob2RFbnRyeRIQCgNrZXkYASABKAlSA2tleRJUCgV2YWx1ZRgCIAEoCzI+LmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJBY2N1\
-                    bXVsYXRlZFN0YXRzUmVzcG9uc2UuTWV0aG9kU3RhdHNSBXZhbHVlOgI4ASLpAgoWQ2xpZW50Q29uZmlndXJlUmVxdWVzdBJCCgV0\
-                    eXBlcxgBIAMoDjIsLmdycGMudGVzdGluZy5DbGllbnRDb25maWd1cmVSZXF1ZXN0LlJwY1R5cGVSBXR5cGVzEkkKCG1ldGFkYXRh\
-                    GAIgAygLMi0uZ3JwYy50ZXN0aW5nLkNsaWVudENvbmZpZ3VyZVJlcXVlc3QuTWV0YWRhdGFSCG1ldGFkYXRhEh8KC3RpbWVvdXRf\
-                    c2VjGAMgASgFUgp0aW1lb3V0U2VjGnQKCE1ldGFkYXRhEkAKBHR5cGUYASABKA4yLC5ncnBjLnRlc3RpbmcuQ2xpZW50Q29uZmln\
-                    dXJlUmVxdWVzdC5ScGNUeXBlUgR0eXBlEhAKA2tleRgCIAEoCVIDa2V5EhQKBXZhbHVlGAMgASgJUgV2YWx1ZSIpCgdScGNUeXBl\
-                    Eg4KCkVNUFRZX0NBTEwQABIOCgpVTkFSWV9DQUxMEAEiGQoXQ2xpZW50Q29uZmlndXJlUmVzcG9uc2UiiwMKDlRlc3RPcmNhUmVw\
-                    b3J0EicKD2NwdV91dGlsaXphdGlvbhgBIAEoAVIOY3B1VXRpbGl6YXRpb24SLQoSbWVtb3J5X3V0aWxpemF0aW9uGAIgASgBUhFt\
-                    ZW1vcnlVdGlsaXphdGlvbhJQCgxyZXF1ZXN0X2Nvc3QYAyADKAsyLS5ncnBjLnRlc3RpbmcuVGVzdE9yY2FSZXBvcnQuUmVxdWVz\
-                    dENvc3RFbnRyeVILcmVxdWVzdENvc3QSTwoLdXRpbGl6YXRpb24YBCADKAsyLS5ncnBjLnRlc3RpbmcuVGVzdE9yY2FSZXBvcnQu\
-                    VXRpbGl6YXRpb25FbnRyeVILdXRpbGl6YXRpb24aPgoQUmVxdWVzdENvc3RFbnRyeRIQCgNrZXkYASABKAlSA2tleRIUCgV2YWx1\
-                    ZRgCIAEoAVIFdmFsdWU6AjgBGj4KEFV0aWxpemF0aW9uRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAFSBXZh\
-                    bHVlOgI4ASofCgtQYXlsb2FkVHlwZRIQCgxDT01QUkVTU0FCTEUQACpvCg9HcnBjbGJSb3V0ZVR5cGUSHQoZR1JQQ0xCX1JPVVRF\
-                    X1RZUEVfVU5LTk9XThAAEh4KGkdSUENMQl9ST1VURV9UWVBFX0ZBTExCQUNLEAESHQoZR1JQQ0xCX1JPVVRFX1RZUEVfQkFDS0VO\
-                    RBACQh0KG2lvLmdycGMudGVzdGluZy5pbnRlZ3JhdGlvbmIGcHJvdG8z
-                    """
-            ),
-            Apus.ServiceDescriptor.File(
-                name: "grpc/testing/test.proto",
-                base64: """
-                    ChdncnBjL3Rlc3RpbmcvdGVzdC5wcm90bxIMZ3JwYy50ZXN0aW5nGhhncnBjL3Rlc3RpbmcvZW1wdHkucHJvdG8aG2dycGMvdGVz\
-                    dGluZy9tZXNzYWdlcy5wcm90bzLLBQoLVGVzdFNlcnZpY2USNQoJRW1wdHlDYWxsEhMuZ3JwYy50ZXN0aW5nLkVtcHR5GhMuZ3Jw\
-                    Yy50ZXN0aW5nLkVtcHR5EkYKCVVuYXJ5Q2FsbBIbLmdycGMudGVzdGluZy5TaW1wbGVSZXF1ZXN0GhwuZ3JwYy50ZXN0aW5nLlNp\
-                    bXBsZVJlc3BvbnNlEk8KEkNhY2hlYWJsZVVuYXJ5Q2FsbBIbLmdycGMudGVzdGluZy5TaW1wbGVSZXF1ZXN0GhwuZ3JwYy50ZXN0\
-                    aW5nLlNpbXBsZVJlc3BvbnNlEmwKE1N0cmVhbWluZ091dHB1dENhbGwSKC5ncnBjLnRlc3RpbmcuU3RyZWFtaW5nT3V0cHV0Q2Fs\
-                    bFJlcXVlc3QaKS5ncnBjLnRlc3RpbmcuU3RyZWFtaW5nT3V0cHV0Q2FsbFJlc3BvbnNlMAESaQoSU3RyZWFtaW5nSW5wdXRDYWxs\
-                    EicuZ3JwYy50ZXN0aW5nLlN0cmVhbWluZ0lucHV0Q2FsbFJlcXVlc3QaKC5ncnBjLnRlc3RpbmcuU3RyZWFtaW5nSW5wdXRDYWxs\
-                    UmVzcG9uc2UoARJpCg5GdWxsRHVwbGV4Q2FsbBIoLmdycGMudGVzdGluZy5TdHJlYW1pbmdPdXRwdXRDYWxsUmVxdWVzdBopLmdy\
-                    cGMudGVzdGluZy5TdHJlYW1pbmdPdXRwdXRDYWxsUmVzcG9uc2UoATABEmkKDkhhbGZEdXBsZXhDYWxsEiguZ3JwYy50ZXN0aW5n\
-                    LlN0cmVhbWluZ091dHB1dENhbGxSZXF1ZXN0GikuZ3JwYy50ZXN0aW5nLlN0cmVhbWluZ091dHB1dENhbGxSZXNwb25zZSgBMAES\
-                    PQoRVW5pbXBsZW1lbnRlZENhbGwSEy5ncnBjLnRlc3RpbmcuRW1wdHkaEy5ncnBjLnRlc3RpbmcuRW1wdHkyVQoUVW5pbXBsZW1l\
-                    bnRlZFNlcnZpY2USPQoRVW5pbXBsZW1lbnRlZENhbGwSEy5ncnBjLnRlc3RpbmcuRW1wdHkaEy5ncnBjLnRlc3RpbmcuRW1wdHky\
-                    iQEKEFJlY29ubmVjdFNlcnZpY2USOwoFU3RhcnQSHS5ncnBjLnRlc3RpbmcuUmVjb25uZWN0UGFyYW1zGhMuZ3JwYy50ZXN0aW5n\
-                    LkVtcHR5EjgKBFN0b3ASEy5ncnBjLnRlc3RpbmcuRW1wdHkaGy5ncnBjLnRlc3RpbmcuUmVjb25uZWN0SW5mbzKGAgoYTG9hZEJh\
-                    bGFuY2VyU3RhdHNTZXJ2aWNlEmMKDkdldENsaWVudFN0YXRzEiYuZ3JwYy50ZXN0aW5nLkxvYWRCYWxhbmNlclN0YXRzUmVxdWVz\
-                    dBonLmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJTdGF0c1Jlc3BvbnNlIgAShAEKGUdldENsaWVudEFjY3VtdWxhdGVkU3RhdHMS\
-                    MS5ncnBjLnRlc3RpbmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1JlcXVlc3QaMi5ncnBjLnRlc3RpbmcuTG9hZEJhbGFu\
-                    Y2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlIgAyiwEKFlhkc1VwZGF0ZUhlYWx0aFNlcnZpY2USNgoKU2V0U2VydmluZxITLmdy\
-                    cGMudGVzdGluZy5FbXB0eRoTLmdycGMudGVzdGluZy5FbXB0eRI5Cg1TZXROb3RTZXJ2aW5nEhMuZ3JwYy50ZXN0aW5nLkVtcHR5\
-                    GhMuZ3JwYy50ZXN0aW5nLkVtcHR5MnsKH1hkc1VwZGF0ZUNsaWVudENvbmZpZ3VyZVNlcnZpY2USWAoJQ29uZmlndXJlEiQuZ3Jw\
-                    Yy50ZXN0aW5nLkNsaWVudENvbmZpZ3VyZVJlcXVlc3QaJS5ncnBjLnRlc3RpbmcuQ2xpZW50Q29uZmlndXJlUmVzcG9uc2VCHQob\
-                    aW8uZ3JwYy50ZXN0aW5nLmludGVncmF0aW9uYgZwcm90bzM=
-                    """
-            ),
-        ]
-    )
+    public static let descriptor = Apus.ServiceDescriptor(name: name, files: _protoFiles)
 
     /// What a server of the service implements.
     ///
@@ -1052,119 +828,7 @@ public enum Grpc_Testing_ReconnectService {
     }
 
     /// What reflection shows of the service.
-    public static let descriptor = Apus.ServiceDescriptor(
-        name: name,
-        files: [
-            Apus.ServiceDescriptor.File(
-                name: "grpc/testing/empty.proto",
-                base64: """
-                    ChhncnBjL3Rlc3RpbmcvZW1wdHkucHJvdG8SDGdycGMudGVzdGluZyIHCgVFbXB0eUIqChtpby5ncnBjLnRlc3RpbmcuaW50ZWdy\
-                    YXRpb25CC0VtcHR5UHJvdG9zYgZwcm90bzM=
-                    """
-            ),
-            Apus.ServiceDescriptor.File(
-                name: "grpc/testing/messages.proto",
-                base64: """
-                    ChtncnBjL3Rlc3RpbmcvbWVzc2FnZXMucHJvdG8SDGdycGMudGVzdGluZyIhCglCb29sVmFsdWUSFAoFdmFsdWUYASABKAhSBXZh\
-                    bHVlIkwKB1BheWxvYWQSLQoEdHlwZRgBIAEoDjIZLmdycGMudGVzdGluZy5QYXlsb2FkVHlwZVIEdHlwZRISCgRib2R5GAIgASgM\
-                    UgRib2R5IjoKCkVjaG9TdGF0dXMSEgoEY29kZRgBIAEoBVIEY29kZRIYCgdtZXNzYWdlGAIgASgJUgdtZXNzYWdlIrkFCg1TaW1w\
-                    bGVSZXF1ZXN0Ej4KDXJlc3BvbnNlX3R5cGUYASABKA4yGS5ncnBjLnRlc3RpbmcuUGF5bG9hZFR5cGVSDHJlc3BvbnNlVHlwZRIj\
-                    Cg1yZXNwb25zZV9zaXplGAIgASgFUgxyZXNwb25zZVNpemUSLwoHcGF5bG9hZBgDIAEoCzIVLmdycGMudGVzdGluZy5QYXlsb2Fk\
-                    UgdwYXlsb2FkEiMKDWZpbGxfdXNlcm5hbWUYBCABKAhSDGZpbGxVc2VybmFtZRIoChBmaWxsX29hdXRoX3Njb3BlGAUgASgIUg5m\
-                    aWxsT2F1dGhTY29wZRJIChNyZXNwb25zZV9jb21wcmVzc2VkGAYgASgLMhcuZ3JwYy50ZXN0aW5nLkJvb2xWYWx1ZVIScmVzcG9u\
-                    c2VDb21wcmVzc2VkEkEKD3Jlc3BvbnNlX3N0YXR1cxgHIAEoCzIYLmdycGMudGVzdGluZy5FY2hvU3RhdHVzUg5yZXNwb25zZVN0\
-                    YXR1cxJEChFleHBlY3RfY29tcHJlc3NlZBgIIAEoCzIXLmdycGMudGVzdGluZy5Cb29sVmFsdWVSEGV4cGVjdENvbXByZXNzZWQS\
-                    JAoOZmlsbF9zZXJ2ZXJfaWQYCSABKAhSDGZpbGxTZXJ2ZXJJZBIzChZmaWxsX2dycGNsYl9yb3V0ZV90eXBlGAogASgIUhNmaWxs\
-                    R3JwY2xiUm91dGVUeXBlEk8KFW9yY2FfcGVyX3F1ZXJ5X3JlcG9ydBgLIAEoCzIcLmdycGMudGVzdGluZy5UZXN0T3JjYVJlcG9y\
-                    dFISb3JjYVBlclF1ZXJ5UmVwb3J0EkQKD29yY2Ffb29iX3JlcG9ydBgMIAEoCzIcLmdycGMudGVzdGluZy5UZXN0T3JjYVJlcG9y\
-                    dFINb3JjYU9vYlJlcG9ydCKCAgoOU2ltcGxlUmVzcG9uc2USLwoHcGF5bG9hZBgBIAEoCzIVLmdycGMudGVzdGluZy5QYXlsb2Fk\
-                    UgdwYXlsb2FkEhoKCHVzZXJuYW1lGAIgASgJUgh1c2VybmFtZRIfCgtvYXV0aF9zY29wZRgDIAEoCVIKb2F1dGhTY29wZRIbCglz\
-                    ZXJ2ZXJfaWQYBCABKAlSCHNlcnZlcklkEkkKEWdycGNsYl9yb3V0ZV90eXBlGAUgASgOMh0uZ3JwYy50ZXN0aW5nLkdycGNsYlJv\
-                    dXRlVHlwZVIPZ3JwY2xiUm91dGVUeXBlEhoKCGhvc3RuYW1lGAYgASgJUghob3N0bmFtZSKSAQoZU3RyZWFtaW5nSW5wdXRDYWxs\
-                    UmVxdWVzdBIvCgdwYXlsb2FkGAEgASgLMhUuZ3JwYy50ZXN0aW5nLlBheWxvYWRSB3BheWxvYWQSRAoRZXhwZWN0X2NvbXByZXNz\
-                    ZWQYAiABKAsyFy5ncnBjLnRlc3RpbmcuQm9vbFZhbHVlUhBleHBlY3RDb21wcmVzc2VkIlQKGlN0cmVhbWluZ0lucHV0Q2FsbFJl\
-                    c3BvbnNlEjYKF2FnZ3JlZ2F0ZWRfcGF5bG9hZF9zaXplGAEgASgFUhVhZ2dyZWdhdGVkUGF5bG9hZFNpemUi1AEKElJlc3BvbnNl\
-                    UGFyYW1ldGVycxISCgRzaXplGAEgASgFUgRzaXplEh8KC2ludGVydmFsX3VzGAIgASgFUgppbnRlcnZhbFVzEjcKCmNvbXByZXNz\
-                    ZWQYAyABKAsyFy5ncnBjLnRlc3RpbmcuQm9vbFZhbHVlUgpjb21wcmVzc2VkElAKGGZpbGxfcGVlcl9zb2NrZXRfYWRkcmVzcxgE\
-                    IAEoCzIXLmdycGMudGVzdGluZy5Cb29sVmFsdWVSFWZpbGxQZWVyU29ja2V0QWRkcmVzcyLpAgoaU3RyZWFtaW5nT3V0cHV0Q2Fs\
-                    bFJlcXVlc3QSPgoNcmVzcG9uc2VfdHlwZRgBIAEoDjIZLmdycGMudGVzdGluZy5QYXlsb2FkVHlwZVIMcmVzcG9uc2VUeXBlElEK\
-                    E3Jlc3BvbnNlX3BhcmFtZXRlcnMYAiADKAsyIC5ncnBjLnRlc3RpbmcuUmVzcG9uc2VQYXJhbWV0ZXJzUhJyZXNwb25zZVBhcmFt\
-                    ZXRlcnMSLwoHcGF5bG9hZBgDIAEoCzIVLmdycGMudGVzdGluZy5QYXlsb2FkUgdwYXlsb2FkEkEKD3Jlc3BvbnNlX3N0YXR1cxgH\
-                    IAEoCzIYLmdycGMudGVzdGluZy5FY2hvU3RhdHVzUg5yZXNwb25zZVN0YXR1cxJECg9vcmNhX29vYl9yZXBvcnQYCCABKAsyHC5n\
-                    cnBjLnRlc3RpbmcuVGVzdE9yY2FSZXBvcnRSDW9yY2FPb2JSZXBvcnQifgobU3RyZWFtaW5nT3V0cHV0Q2FsbFJlc3BvbnNlEi8K\
-                    B3BheWxvYWQYASABKAsyFS5ncnBjLnRlc3RpbmcuUGF5bG9hZFIHcGF5bG9hZBIuChNwZWVyX3NvY2tldF9hZGRyZXNzGAIgASgJ\
-                    UhFwZWVyU29ja2V0QWRkcmVzcyJKCg9SZWNvbm5lY3RQYXJhbXMSNwoYbWF4X3JlY29ubmVjdF9iYWNrb2ZmX21zGAEgASgFUhVt\
-                    YXhSZWNvbm5lY3RCYWNrb2ZmTXMiRgoNUmVjb25uZWN0SW5mbxIWCgZwYXNzZWQYASABKAhSBnBhc3NlZBIdCgpiYWNrb2ZmX21z\
-                    GAIgAygFUgliYWNrb2ZmTXMiVgoYTG9hZEJhbGFuY2VyU3RhdHNSZXF1ZXN0EhkKCG51bV9ycGNzGAEgASgFUgdudW1ScGNzEh8K\
-                    C3RpbWVvdXRfc2VjGAIgASgFUgp0aW1lb3V0U2VjIuIEChlMb2FkQmFsYW5jZXJTdGF0c1Jlc3BvbnNlElkKDHJwY3NfYnlfcGVl\
-                    chgBIAMoCzI3LmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJTdGF0c1Jlc3BvbnNlLlJwY3NCeVBlZXJFbnRyeVIKcnBjc0J5UGVl\
-                    chIhCgxudW1fZmFpbHVyZXMYAiABKAVSC251bUZhaWx1cmVzEl8KDnJwY3NfYnlfbWV0aG9kGAMgAygLMjkuZ3JwYy50ZXN0aW5n\
-                    LkxvYWRCYWxhbmNlclN0YXRzUmVzcG9uc2UuUnBjc0J5TWV0aG9kRW50cnlSDHJwY3NCeU1ldGhvZBqxAQoKUnBjc0J5UGVlchJk\
-                    CgxycGNzX2J5X3BlZXIYASADKAsyQi5ncnBjLnRlc3RpbmcuTG9hZEJhbGFuY2VyU3RhdHNSZXNwb25zZS5ScGNzQnlQZWVyLlJw\
-                    Y3NCeVBlZXJFbnRyeVIKcnBjc0J5UGVlcho9Cg9ScGNzQnlQZWVyRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiAB\
-                    KAVSBXZhbHVlOgI4ARo9Cg9ScGNzQnlQZWVyRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAVSBXZhbHVlOgI4\
-                    ARpzChFScGNzQnlNZXRob2RFbnRyeRIQCgNrZXkYASABKAlSA2tleRJICgV2YWx1ZRgCIAEoCzIyLmdycGMudGVzdGluZy5Mb2Fk\
-                    QmFsYW5jZXJTdGF0c1Jlc3BvbnNlLlJwY3NCeVBlZXJSBXZhbHVlOgI4ASIlCiNMb2FkQmFsYW5jZXJBY2N1bXVsYXRlZFN0YXRz\
-                    UmVxdWVzdCKGCQokTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlEo4BChpudW1fcnBjc19zdGFydGVkX2J5X21l\
-                    dGhvZBgBIAMoCzJOLmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJBY2N1bXVsYXRlZFN0YXRzUmVzcG9uc2UuTnVtUnBjc1N0YXJ0\
-                    ZWRCeU1ldGhvZEVudHJ5QgIYAVIWbnVtUnBjc1N0YXJ0ZWRCeU1ldGhvZBKUAQocbnVtX3JwY3Nfc3VjY2VlZGVkX2J5X21ldGhv\
-                    ZBgCIAMoCzJQLmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJBY2N1bXVsYXRlZFN0YXRzUmVzcG9uc2UuTnVtUnBjc1N1Y2NlZWRl\
-                    ZEJ5TWV0aG9kRW50cnlCAhgBUhhudW1ScGNzU3VjY2VlZGVkQnlNZXRob2QSiwEKGW51bV9ycGNzX2ZhaWxlZF9ieV9tZXRob2QY\
-                    AyADKAsyTS5ncnBjLnRlc3RpbmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlLk51bVJwY3NGYWlsZWRCeU1l\
-                    dGhvZEVudHJ5QgIYAVIVbnVtUnBjc0ZhaWxlZEJ5TWV0aG9kEnAKEHN0YXRzX3Blcl9tZXRob2QYBCADKAsyRi5ncnBjLnRlc3Rp\
-                    bmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlLlN0YXRzUGVyTWV0aG9kRW50cnlSDnN0YXRzUGVyTWV0aG9k\
-                    GkkKG051bVJwY3NTdGFydGVkQnlNZXRob2RFbnRyeRIQCgNrZXkYASABKAlSA2tleRIUCgV2YWx1ZRgCIAEoBVIFdmFsdWU6AjgB\
-                    GksKHU51bVJwY3NTdWNjZWVkZWRCeU1ldGhvZEVudHJ5EhAKA2tleRgBIAEoCVIDa2V5EhQKBXZhbHVlGAIgASgFUgV2YWx1ZToC\
-                    OAEaSAoaTnVtUnBjc0ZhaWxlZEJ5TWV0aG9kRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAVSBXZhbHVlOgI4\
-                    ARrPAQoLTWV0aG9kU3RhdHMSIQoMcnBjc19zdGFydGVkGAEgASgFUgtycGNzU3RhcnRlZBJiCgZyZXN1bHQYAiADKAsySi5ncnBj\
-                    LnRlc3RpbmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlLk1ldGhvZFN0YXRzLlJlc3VsdEVudHJ5UgZyZXN1\
-                    bHQaOQoLUmVzdWx0RW50cnkSEAoDa2V5GAEgASgFUgNrZXkSFAoFdmFsdWUYAiABKAVSBXZhbHVlOgI4ARqBAQoTU3RhdHNQZXJN\
-                    ZXRob2RFbnRyeRIQCgNrZXkYASABKAlSA2tleRJUCgV2YWx1ZRgCIAEoCzI+LmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJBY2N1\
-                    bXVsYXRlZFN0YXRzUmVzcG9uc2UuTWV0aG9kU3RhdHNSBXZhbHVlOgI4ASLpAgoWQ2xpZW50Q29uZmlndXJlUmVxdWVzdBJCCgV0\
-                    eXBlcxgBIAMoDjIsLmdycGMudGVzdGluZy5DbGllbnRDb25maWd1cmVSZXF1ZXN0LlJwY1R5cGVSBXR5cGVzEkkKCG1ldGFkYXRh\
-                    GAIgAygLMi0uZ3JwYy50ZXN0aW5nLkNsaWVudENvbmZpZ3VyZVJlcXVlc3QuTWV0YWRhdGFSCG1ldGFkYXRhEh8KC3RpbWVvdXRf\
-                    c2VjGAMgASgFUgp0aW1lb3V0U2VjGnQKCE1ldGFkYXRhEkAKBHR5cGUYASABKA4yLC5ncnBjLnRlc3RpbmcuQ2xpZW50Q29uZmln\
-                    dXJlUmVxdWVzdC5ScGNUeXBlUgR0eXBlEhAKA2tleRgCIAEoCVIDa2V5EhQKBXZhbHVlGAMgASgJUgV2YWx1ZSIpCgdScGNUeXBl\
-                    Eg4KCkVNUFRZX0NBTEwQABIOCgpVTkFSWV9DQUxMEAEiGQoXQ2xpZW50Q29uZmlndXJlUmVzcG9uc2UiiwMKDlRlc3RPcmNhUmVw\
-                    b3J0EicKD2NwdV91dGlsaXphdGlvbhgBIAEoAVIOY3B1VXRpbGl6YXRpb24SLQoSbWVtb3J5X3V0aWxpemF0aW9uGAIgASgBUhFt\
-                    ZW1vcnlVdGlsaXphdGlvbhJQCgxyZXF1ZXN0X2Nvc3QYAyADKAsyLS5ncnBjLnRlc3RpbmcuVGVzdE9yY2FSZXBvcnQuUmVxdWVz\
-                    dENvc3RFbnRyeVILcmVxdWVzdENvc3QSTwoLdXRpbGl6YXRpb24YBCADKAsyLS5ncnBjLnRlc3RpbmcuVGVzdE9yY2FSZXBvcnQu\
-                    VXRpbGl6YXRpb25FbnRyeVILdXRpbGl6YXRpb24aPgoQUmVxdWVzdENvc3RFbnRyeRIQCgNrZXkYASABKAlSA2tleRIUCgV2YWx1\
-                    ZRgCIAEoAVIFdmFsdWU6AjgBGj4KEFV0aWxpemF0aW9uRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAFSBXZh\
-                    bHVlOgI4ASofCgtQYXlsb2FkVHlwZRIQCgxDT01QUkVTU0FCTEUQACpvCg9HcnBjbGJSb3V0ZVR5cGUSHQoZR1JQQ0xCX1JPVVRF\
-                    X1RZUEVfVU5LTk9XThAAEh4KGkdSUENMQl9ST1VURV9UWVBFX0ZBTExCQUNLEAESHQoZR1JQQ0xCX1JPVVRFX1RZUEVfQkFDS0VO\
-                    RBACQh0KG2lvLmdycGMudGVzdGluZy5pbnRlZ3JhdGlvbmIGcHJvdG8z
-                    """
-            ),
-            Apus.ServiceDescriptor.File(
-                name: "grpc/testing/test.proto",
-                base64: """
-                    ChdncnBjL3Rlc3RpbmcvdGVzdC5wcm90bxIMZ3JwYy50ZXN0aW5nGhhncnBjL3Rlc3RpbmcvZW1wdHkucHJvdG8aG2dycGMvdGVz\
-                    dGluZy9tZXNzYWdlcy5wcm90bzLLBQoLVGVzdFNlcnZpY2USNQoJRW1wdHlDYWxsEhMuZ3JwYy50ZXN0aW5nLkVtcHR5GhMuZ3Jw\
-                    Yy50ZXN0aW5nLkVtcHR5EkYKCVVuYXJ5Q2FsbBIbLmdycGMudGVzdGluZy5TaW1wbGVSZXF1ZXN0GhwuZ3JwYy50ZXN0aW5nLlNp\
-                    bXBsZVJlc3BvbnNlEk8KEkNhY2hlYWJsZVVuYXJ5Q2FsbBIbLmdycGMudGVzdGluZy5TaW1wbGVSZXF1ZXN0GhwuZ3JwYy50ZXN0\
-                    aW5nLlNpbXBsZVJlc3BvbnNlEmwKE1N0cmVhbWluZ091dHB1dENhbGwSKC5ncnBjLnRlc3RpbmcuU3RyZWFtaW5nT3V0cHV0Q2Fs\
-                    bFJlcXVlc3QaKS5ncnBjLnRlc3RpbmcuU3RyZWFtaW5nT3V0cHV0Q2FsbFJlc3BvbnNlMAESaQoSU3RyZWFtaW5nSW5wdXRDYWxs\
-                    EicuZ3JwYy50ZXN0aW5nLlN0cmVhbWluZ0lucHV0Q2FsbFJlcXVlc3QaKC5ncnBjLnRlc3RpbmcuU3RyZWFtaW5nSW5wdXRDYWxs\
-                    UmVzcG9uc2UoARJpCg5GdWxsRHVwbGV4Q2FsbBIoLmdycGMudGVzdGluZy5TdHJlYW1pbmdPdXRwdXRDYWxsUmVxdWVzdBopLmdy\
-                    cGMudGVzdGluZy5TdHJlYW1pbmdPdXRwdXRDYWxsUmVzcG9uc2UoATABEmkKDkhhbGZEdXBsZXhDYWxsEiguZ3JwYy50ZXN0aW5n\
-                    LlN0cmVhbWluZ091dHB1dENhbGxSZXF1ZXN0GikuZ3JwYy50ZXN0aW5nLlN0cmVhbWluZ091dHB1dENhbGxSZXNwb25zZSgBMAES\
-                    PQoRVW5pbXBsZW1lbnRlZENhbGwSEy5ncnBjLnRlc3RpbmcuRW1wdHkaEy5ncnBjLnRlc3RpbmcuRW1wdHkyVQoUVW5pbXBsZW1l\
-                    bnRlZFNlcnZpY2USPQoRVW5pbXBsZW1lbnRlZENhbGwSEy5ncnBjLnRlc3RpbmcuRW1wdHkaEy5ncnBjLnRlc3RpbmcuRW1wdHky\
-                    iQEKEFJlY29ubmVjdFNlcnZpY2USOwoFU3RhcnQSHS5ncnBjLnRlc3RpbmcuUmVjb25uZWN0UGFyYW1zGhMuZ3JwYy50ZXN0aW5n\
-                    LkVtcHR5EjgKBFN0b3ASEy5ncnBjLnRlc3RpbmcuRW1wdHkaGy5ncnBjLnRlc3RpbmcuUmVjb25uZWN0SW5mbzKGAgoYTG9hZEJh\
-                    bGFuY2VyU3RhdHNTZXJ2aWNlEmMKDkdldENsaWVudFN0YXRzEiYuZ3JwYy50ZXN0aW5nLkxvYWRCYWxhbmNlclN0YXRzUmVxdWVz\
-                    dBonLmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJTdGF0c1Jlc3BvbnNlIgAShAEKGUdldENsaWVudEFjY3VtdWxhdGVkU3RhdHMS\
-                    MS5ncnBjLnRlc3RpbmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1JlcXVlc3QaMi5ncnBjLnRlc3RpbmcuTG9hZEJhbGFu\
-                    Y2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlIgAyiwEKFlhkc1VwZGF0ZUhlYWx0aFNlcnZpY2USNgoKU2V0U2VydmluZxITLmdy\
-                    cGMudGVzdGluZy5FbXB0eRoTLmdycGMudGVzdGluZy5FbXB0eRI5Cg1TZXROb3RTZXJ2aW5nEhMuZ3JwYy50ZXN0aW5nLkVtcHR5\
-                    GhMuZ3JwYy50ZXN0aW5nLkVtcHR5MnsKH1hkc1VwZGF0ZUNsaWVudENvbmZpZ3VyZVNlcnZpY2USWAoJQ29uZmlndXJlEiQuZ3Jw\
-                    Yy50ZXN0aW5nLkNsaWVudENvbmZpZ3VyZVJlcXVlc3QaJS5ncnBjLnRlc3RpbmcuQ2xpZW50Q29uZmlndXJlUmVzcG9uc2VCHQob\
-                    aW8uZ3JwYy50ZXN0aW5nLmludGVncmF0aW9uYgZwcm90bzM=
-                    """
-            ),
-        ]
-    )
+    public static let descriptor = Apus.ServiceDescriptor(name: name, files: _protoFiles)
 
     /// What a server of the service implements.
     ///
@@ -1415,119 +1079,7 @@ public enum Grpc_Testing_LoadBalancerStatsService {
     }
 
     /// What reflection shows of the service.
-    public static let descriptor = Apus.ServiceDescriptor(
-        name: name,
-        files: [
-            Apus.ServiceDescriptor.File(
-                name: "grpc/testing/empty.proto",
-                base64: """
-                    ChhncnBjL3Rlc3RpbmcvZW1wdHkucHJvdG8SDGdycGMudGVzdGluZyIHCgVFbXB0eUIqChtpby5ncnBjLnRlc3RpbmcuaW50ZWdy\
-                    YXRpb25CC0VtcHR5UHJvdG9zYgZwcm90bzM=
-                    """
-            ),
-            Apus.ServiceDescriptor.File(
-                name: "grpc/testing/messages.proto",
-                base64: """
-                    ChtncnBjL3Rlc3RpbmcvbWVzc2FnZXMucHJvdG8SDGdycGMudGVzdGluZyIhCglCb29sVmFsdWUSFAoFdmFsdWUYASABKAhSBXZh\
-                    bHVlIkwKB1BheWxvYWQSLQoEdHlwZRgBIAEoDjIZLmdycGMudGVzdGluZy5QYXlsb2FkVHlwZVIEdHlwZRISCgRib2R5GAIgASgM\
-                    UgRib2R5IjoKCkVjaG9TdGF0dXMSEgoEY29kZRgBIAEoBVIEY29kZRIYCgdtZXNzYWdlGAIgASgJUgdtZXNzYWdlIrkFCg1TaW1w\
-                    bGVSZXF1ZXN0Ej4KDXJlc3BvbnNlX3R5cGUYASABKA4yGS5ncnBjLnRlc3RpbmcuUGF5bG9hZFR5cGVSDHJlc3BvbnNlVHlwZRIj\
-                    Cg1yZXNwb25zZV9zaXplGAIgASgFUgxyZXNwb25zZVNpemUSLwoHcGF5bG9hZBgDIAEoCzIVLmdycGMudGVzdGluZy5QYXlsb2Fk\
-                    UgdwYXlsb2FkEiMKDWZpbGxfdXNlcm5hbWUYBCABKAhSDGZpbGxVc2VybmFtZRIoChBmaWxsX29hdXRoX3Njb3BlGAUgASgIUg5m\
-                    aWxsT2F1dGhTY29wZRJIChNyZXNwb25zZV9jb21wcmVzc2VkGAYgASgLMhcuZ3JwYy50ZXN0aW5nLkJvb2xWYWx1ZVIScmVzcG9u\
-                    c2VDb21wcmVzc2VkEkEKD3Jlc3BvbnNlX3N0YXR1cxgHIAEoCzIYLmdycGMudGVzdGluZy5FY2hvU3RhdHVzUg5yZXNwb25zZVN0\
-                    YXR1cxJEChFleHBlY3RfY29tcHJlc3NlZBgIIAEoCzIXLmdycGMudGVzdGluZy5Cb29sVmFsdWVSEGV4cGVjdENvbXByZXNzZWQS\
-                    JAoOZmlsbF9zZXJ2ZXJfaWQYCSABKAhSDGZpbGxTZXJ2ZXJJZBIzChZmaWxsX2dycGNsYl9yb3V0ZV90eXBlGAogASgIUhNmaWxs\
-                    R3JwY2xiUm91dGVUeXBlEk8KFW9yY2FfcGVyX3F1ZXJ5X3JlcG9ydBgLIAEoCzIcLmdycGMudGVzdGluZy5UZXN0T3JjYVJlcG9y\
-                    dFISb3JjYVBlclF1ZXJ5UmVwb3J0EkQKD29yY2Ffb29iX3JlcG9ydBgMIAEoCzIcLmdycGMudGVzdGluZy5UZXN0T3JjYVJlcG9y\
-                    dFINb3JjYU9vYlJlcG9ydCKCAgoOU2ltcGxlUmVzcG9uc2USLwoHcGF5bG9hZBgBIAEoCzIVLmdycGMudGVzdGluZy5QYXlsb2Fk\
-                    UgdwYXlsb2FkEhoKCHVzZXJuYW1lGAIgASgJUgh1c2VybmFtZRIfCgtvYXV0aF9zY29wZRgDIAEoCVIKb2F1dGhTY29wZRIbCglz\
-                    ZXJ2ZXJfaWQYBCABKAlSCHNlcnZlcklkEkkKEWdycGNsYl9yb3V0ZV90eXBlGAUgASgOMh0uZ3JwYy50ZXN0aW5nLkdycGNsYlJv\
-                    dXRlVHlwZVIPZ3JwY2xiUm91dGVUeXBlEhoKCGhvc3RuYW1lGAYgASgJUghob3N0bmFtZSKSAQoZU3RyZWFtaW5nSW5wdXRDYWxs\
-                    UmVxdWVzdBIvCgdwYXlsb2FkGAEgASgLMhUuZ3JwYy50ZXN0aW5nLlBheWxvYWRSB3BheWxvYWQSRAoRZXhwZWN0X2NvbXByZXNz\
-                    ZWQYAiABKAsyFy5ncnBjLnRlc3RpbmcuQm9vbFZhbHVlUhBleHBlY3RDb21wcmVzc2VkIlQKGlN0cmVhbWluZ0lucHV0Q2FsbFJl\
-                    c3BvbnNlEjYKF2FnZ3JlZ2F0ZWRfcGF5bG9hZF9zaXplGAEgASgFUhVhZ2dyZWdhdGVkUGF5bG9hZFNpemUi1AEKElJlc3BvbnNl\
-                    UGFyYW1ldGVycxISCgRzaXplGAEgASgFUgRzaXplEh8KC2ludGVydmFsX3VzGAIgASgFUgppbnRlcnZhbFVzEjcKCmNvbXByZXNz\
-                    ZWQYAyABKAsyFy5ncnBjLnRlc3RpbmcuQm9vbFZhbHVlUgpjb21wcmVzc2VkElAKGGZpbGxfcGVlcl9zb2NrZXRfYWRkcmVzcxgE\
-                    IAEoCzIXLmdycGMudGVzdGluZy5Cb29sVmFsdWVSFWZpbGxQZWVyU29ja2V0QWRkcmVzcyLpAgoaU3RyZWFtaW5nT3V0cHV0Q2Fs\
-                    bFJlcXVlc3QSPgoNcmVzcG9uc2VfdHlwZRgBIAEoDjIZLmdycGMudGVzdGluZy5QYXlsb2FkVHlwZVIMcmVzcG9uc2VUeXBlElEK\
-                    E3Jlc3BvbnNlX3BhcmFtZXRlcnMYAiADKAsyIC5ncnBjLnRlc3RpbmcuUmVzcG9uc2VQYXJhbWV0ZXJzUhJyZXNwb25zZVBhcmFt\
-                    ZXRlcnMSLwoHcGF5bG9hZBgDIAEoCzIVLmdycGMudGVzdGluZy5QYXlsb2FkUgdwYXlsb2FkEkEKD3Jlc3BvbnNlX3N0YXR1cxgH\
-                    IAEoCzIYLmdycGMudGVzdGluZy5FY2hvU3RhdHVzUg5yZXNwb25zZVN0YXR1cxJECg9vcmNhX29vYl9yZXBvcnQYCCABKAsyHC5n\
-                    cnBjLnRlc3RpbmcuVGVzdE9yY2FSZXBvcnRSDW9yY2FPb2JSZXBvcnQifgobU3RyZWFtaW5nT3V0cHV0Q2FsbFJlc3BvbnNlEi8K\
-                    B3BheWxvYWQYASABKAsyFS5ncnBjLnRlc3RpbmcuUGF5bG9hZFIHcGF5bG9hZBIuChNwZWVyX3NvY2tldF9hZGRyZXNzGAIgASgJ\
-                    UhFwZWVyU29ja2V0QWRkcmVzcyJKCg9SZWNvbm5lY3RQYXJhbXMSNwoYbWF4X3JlY29ubmVjdF9iYWNrb2ZmX21zGAEgASgFUhVt\
-                    YXhSZWNvbm5lY3RCYWNrb2ZmTXMiRgoNUmVjb25uZWN0SW5mbxIWCgZwYXNzZWQYASABKAhSBnBhc3NlZBIdCgpiYWNrb2ZmX21z\
-                    GAIgAygFUgliYWNrb2ZmTXMiVgoYTG9hZEJhbGFuY2VyU3RhdHNSZXF1ZXN0EhkKCG51bV9ycGNzGAEgASgFUgdudW1ScGNzEh8K\
-                    C3RpbWVvdXRfc2VjGAIgASgFUgp0aW1lb3V0U2VjIuIEChlMb2FkQmFsYW5jZXJTdGF0c1Jlc3BvbnNlElkKDHJwY3NfYnlfcGVl\
-                    chgBIAMoCzI3LmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJTdGF0c1Jlc3BvbnNlLlJwY3NCeVBlZXJFbnRyeVIKcnBjc0J5UGVl\
-                    chIhCgxudW1fZmFpbHVyZXMYAiABKAVSC251bUZhaWx1cmVzEl8KDnJwY3NfYnlfbWV0aG9kGAMgAygLMjkuZ3JwYy50ZXN0aW5n\
-                    LkxvYWRCYWxhbmNlclN0YXRzUmVzcG9uc2UuUnBjc0J5TWV0aG9kRW50cnlSDHJwY3NCeU1ldGhvZBqxAQoKUnBjc0J5UGVlchJk\
-                    CgxycGNzX2J5X3BlZXIYASADKAsyQi5ncnBjLnRlc3RpbmcuTG9hZEJhbGFuY2VyU3RhdHNSZXNwb25zZS5ScGNzQnlQZWVyLlJw\
-                    Y3NCeVBlZXJFbnRyeVIKcnBjc0J5UGVlcho9Cg9ScGNzQnlQZWVyRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiAB\
-                    KAVSBXZhbHVlOgI4ARo9Cg9ScGNzQnlQZWVyRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAVSBXZhbHVlOgI4\
-                    ARpzChFScGNzQnlNZXRob2RFbnRyeRIQCgNrZXkYASABKAlSA2tleRJICgV2YWx1ZRgCIAEoCzIyLmdycGMudGVzdGluZy5Mb2Fk\
-                    QmFsYW5jZXJTdGF0c1Jlc3BvbnNlLlJwY3NCeVBlZXJSBXZhbHVlOgI4ASIlCiNMb2FkQmFsYW5jZXJBY2N1bXVsYXRlZFN0YXRz\
-                    UmVxdWVzdCKGCQokTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlEo4BChpudW1fcnBjc19zdGFydGVkX2J5X21l\
-                    dGhvZBgBIAMoCzJOLmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJBY2N1bXVsYXRlZFN0YXRzUmVzcG9uc2UuTnVtUnBjc1N0YXJ0\
-                    ZWRCeU1ldGhvZEVudHJ5QgIYAVIWbnVtUnBjc1N0YXJ0ZWRCeU1ldGhvZBKUAQocbnVtX3JwY3Nfc3VjY2VlZGVkX2J5X21ldGhv\
-                    ZBgCIAMoCzJQLmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJBY2N1bXVsYXRlZFN0YXRzUmVzcG9uc2UuTnVtUnBjc1N1Y2NlZWRl\
-                    ZEJ5TWV0aG9kRW50cnlCAhgBUhhudW1ScGNzU3VjY2VlZGVkQnlNZXRob2QSiwEKGW51bV9ycGNzX2ZhaWxlZF9ieV9tZXRob2QY\
-                    AyADKAsyTS5ncnBjLnRlc3RpbmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlLk51bVJwY3NGYWlsZWRCeU1l\
-                    dGhvZEVudHJ5QgIYAVIVbnVtUnBjc0ZhaWxlZEJ5TWV0aG9kEnAKEHN0YXRzX3Blcl9tZXRob2QYBCADKAsyRi5ncnBjLnRlc3Rp\
-                    bmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlLlN0YXRzUGVyTWV0aG9kRW50cnlSDnN0YXRzUGVyTWV0aG9k\
-                    GkkKG051bVJwY3NTdGFydGVkQnlNZXRob2RFbnRyeRIQCgNrZXkYASABKAlSA2tleRIUCgV2YWx1ZRgCIAEoBVIFdmFsdWU6AjgB\
-                    GksKHU51bVJwY3NTdWNjZWVkZWRCeU1ldGhvZEVudHJ5EhAKA2tleRgBIAEoCVIDa2V5EhQKBXZhbHVlGAIgASgFUgV2YWx1ZToC\
-                    OAEaSAoaTnVtUnBjc0ZhaWxlZEJ5TWV0aG9kRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAVSBXZhbHVlOgI4\
-                    ARrPAQoLTWV0aG9kU3RhdHMSIQoMcnBjc19zdGFydGVkGAEgASgFUgtycGNzU3RhcnRlZBJiCgZyZXN1bHQYAiADKAsySi5ncnBj\
-                    LnRlc3RpbmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlLk1ldGhvZFN0YXRzLlJlc3VsdEVudHJ5UgZyZXN1\
-                    bHQaOQoLUmVzdWx0RW50cnkSEAoDa2V5GAEgASgFUgNrZXkSFAoFdmFsdWUYAiABKAVSBXZhbHVlOgI4ARqBAQoTU3RhdHNQZXJN\
-                    ZXRob2RFbnRyeRIQCgNrZXkYASABKAlSA2tleRJUCgV2YWx1ZRgCIAEoCzI+LmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJBY2N1\
-                    bXVsYXRlZFN0YXRzUmVzcG9uc2UuTWV0aG9kU3RhdHNSBXZhbHVlOgI4ASLpAgoWQ2xpZW50Q29uZmlndXJlUmVxdWVzdBJCCgV0\
-                    eXBlcxgBIAMoDjIsLmdycGMudGVzdGluZy5DbGllbnRDb25maWd1cmVSZXF1ZXN0LlJwY1R5cGVSBXR5cGVzEkkKCG1ldGFkYXRh\
-                    GAIgAygLMi0uZ3JwYy50ZXN0aW5nLkNsaWVudENvbmZpZ3VyZVJlcXVlc3QuTWV0YWRhdGFSCG1ldGFkYXRhEh8KC3RpbWVvdXRf\
-                    c2VjGAMgASgFUgp0aW1lb3V0U2VjGnQKCE1ldGFkYXRhEkAKBHR5cGUYASABKA4yLC5ncnBjLnRlc3RpbmcuQ2xpZW50Q29uZmln\
-                    dXJlUmVxdWVzdC5ScGNUeXBlUgR0eXBlEhAKA2tleRgCIAEoCVIDa2V5EhQKBXZhbHVlGAMgASgJUgV2YWx1ZSIpCgdScGNUeXBl\
-                    Eg4KCkVNUFRZX0NBTEwQABIOCgpVTkFSWV9DQUxMEAEiGQoXQ2xpZW50Q29uZmlndXJlUmVzcG9uc2UiiwMKDlRlc3RPcmNhUmVw\
-                    b3J0EicKD2NwdV91dGlsaXphdGlvbhgBIAEoAVIOY3B1VXRpbGl6YXRpb24SLQoSbWVtb3J5X3V0aWxpemF0aW9uGAIgASgBUhFt\
-                    ZW1vcnlVdGlsaXphdGlvbhJQCgxyZXF1ZXN0X2Nvc3QYAyADKAsyLS5ncnBjLnRlc3RpbmcuVGVzdE9yY2FSZXBvcnQuUmVxdWVz\
-                    dENvc3RFbnRyeVILcmVxdWVzdENvc3QSTwoLdXRpbGl6YXRpb24YBCADKAsyLS5ncnBjLnRlc3RpbmcuVGVzdE9yY2FSZXBvcnQu\
-                    VXRpbGl6YXRpb25FbnRyeVILdXRpbGl6YXRpb24aPgoQUmVxdWVzdENvc3RFbnRyeRIQCgNrZXkYASABKAlSA2tleRIUCgV2YWx1\
-                    ZRgCIAEoAVIFdmFsdWU6AjgBGj4KEFV0aWxpemF0aW9uRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAFSBXZh\
-                    bHVlOgI4ASofCgtQYXlsb2FkVHlwZRIQCgxDT01QUkVTU0FCTEUQACpvCg9HcnBjbGJSb3V0ZVR5cGUSHQoZR1JQQ0xCX1JPVVRF\
-                    X1RZUEVfVU5LTk9XThAAEh4KGkdSUENMQl9ST1VURV9UWVBFX0ZBTExCQUNLEAESHQoZR1JQQ0xCX1JPVVRFX1RZUEVfQkFDS0VO\
-                    RBACQh0KG2lvLmdycGMudGVzdGluZy5pbnRlZ3JhdGlvbmIGcHJvdG8z
-                    """
-            ),
-            Apus.ServiceDescriptor.File(
-                name: "grpc/testing/test.proto",
-                base64: """
-                    ChdncnBjL3Rlc3RpbmcvdGVzdC5wcm90bxIMZ3JwYy50ZXN0aW5nGhhncnBjL3Rlc3RpbmcvZW1wdHkucHJvdG8aG2dycGMvdGVz\
-                    dGluZy9tZXNzYWdlcy5wcm90bzLLBQoLVGVzdFNlcnZpY2USNQoJRW1wdHlDYWxsEhMuZ3JwYy50ZXN0aW5nLkVtcHR5GhMuZ3Jw\
-                    Yy50ZXN0aW5nLkVtcHR5EkYKCVVuYXJ5Q2FsbBIbLmdycGMudGVzdGluZy5TaW1wbGVSZXF1ZXN0GhwuZ3JwYy50ZXN0aW5nLlNp\
-                    bXBsZVJlc3BvbnNlEk8KEkNhY2hlYWJsZVVuYXJ5Q2FsbBIbLmdycGMudGVzdGluZy5TaW1wbGVSZXF1ZXN0GhwuZ3JwYy50ZXN0\
-                    aW5nLlNpbXBsZVJlc3BvbnNlEmwKE1N0cmVhbWluZ091dHB1dENhbGwSKC5ncnBjLnRlc3RpbmcuU3RyZWFtaW5nT3V0cHV0Q2Fs\
-                    bFJlcXVlc3QaKS5ncnBjLnRlc3RpbmcuU3RyZWFtaW5nT3V0cHV0Q2FsbFJlc3BvbnNlMAESaQoSU3RyZWFtaW5nSW5wdXRDYWxs\
-                    EicuZ3JwYy50ZXN0aW5nLlN0cmVhbWluZ0lucHV0Q2FsbFJlcXVlc3QaKC5ncnBjLnRlc3RpbmcuU3RyZWFtaW5nSW5wdXRDYWxs\
-                    UmVzcG9uc2UoARJpCg5GdWxsRHVwbGV4Q2FsbBIoLmdycGMudGVzdGluZy5TdHJlYW1pbmdPdXRwdXRDYWxsUmVxdWVzdBopLmdy\
-                    cGMudGVzdGluZy5TdHJlYW1pbmdPdXRwdXRDYWxsUmVzcG9uc2UoATABEmkKDkhhbGZEdXBsZXhDYWxsEiguZ3JwYy50ZXN0aW5n\
-                    LlN0cmVhbWluZ091dHB1dENhbGxSZXF1ZXN0GikuZ3JwYy50ZXN0aW5nLlN0cmVhbWluZ091dHB1dENhbGxSZXNwb25zZSgBMAES\
-                    PQoRVW5pbXBsZW1lbnRlZENhbGwSEy5ncnBjLnRlc3RpbmcuRW1wdHkaEy5ncnBjLnRlc3RpbmcuRW1wdHkyVQoUVW5pbXBsZW1l\
-                    bnRlZFNlcnZpY2USPQoRVW5pbXBsZW1lbnRlZENhbGwSEy5ncnBjLnRlc3RpbmcuRW1wdHkaEy5ncnBjLnRlc3RpbmcuRW1wdHky\
-                    iQEKEFJlY29ubmVjdFNlcnZpY2USOwoFU3RhcnQSHS5ncnBjLnRlc3RpbmcuUmVjb25uZWN0UGFyYW1zGhMuZ3JwYy50ZXN0aW5n\
-                    LkVtcHR5EjgKBFN0b3ASEy5ncnBjLnRlc3RpbmcuRW1wdHkaGy5ncnBjLnRlc3RpbmcuUmVjb25uZWN0SW5mbzKGAgoYTG9hZEJh\
-                    bGFuY2VyU3RhdHNTZXJ2aWNlEmMKDkdldENsaWVudFN0YXRzEiYuZ3JwYy50ZXN0aW5nLkxvYWRCYWxhbmNlclN0YXRzUmVxdWVz\
-                    dBonLmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJTdGF0c1Jlc3BvbnNlIgAShAEKGUdldENsaWVudEFjY3VtdWxhdGVkU3RhdHMS\
-                    MS5ncnBjLnRlc3RpbmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1JlcXVlc3QaMi5ncnBjLnRlc3RpbmcuTG9hZEJhbGFu\
-                    Y2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlIgAyiwEKFlhkc1VwZGF0ZUhlYWx0aFNlcnZpY2USNgoKU2V0U2VydmluZxITLmdy\
-                    cGMudGVzdGluZy5FbXB0eRoTLmdycGMudGVzdGluZy5FbXB0eRI5Cg1TZXROb3RTZXJ2aW5nEhMuZ3JwYy50ZXN0aW5nLkVtcHR5\
-                    GhMuZ3JwYy50ZXN0aW5nLkVtcHR5MnsKH1hkc1VwZGF0ZUNsaWVudENvbmZpZ3VyZVNlcnZpY2USWAoJQ29uZmlndXJlEiQuZ3Jw\
-                    Yy50ZXN0aW5nLkNsaWVudENvbmZpZ3VyZVJlcXVlc3QaJS5ncnBjLnRlc3RpbmcuQ2xpZW50Q29uZmlndXJlUmVzcG9uc2VCHQob\
-                    aW8uZ3JwYy50ZXN0aW5nLmludGVncmF0aW9uYgZwcm90bzM=
-                    """
-            ),
-        ]
-    )
+    public static let descriptor = Apus.ServiceDescriptor(name: name, files: _protoFiles)
 
     /// What a server of the service implements.
     ///
@@ -1778,119 +1330,7 @@ public enum Grpc_Testing_XdsUpdateHealthService {
     }
 
     /// What reflection shows of the service.
-    public static let descriptor = Apus.ServiceDescriptor(
-        name: name,
-        files: [
-            Apus.ServiceDescriptor.File(
-                name: "grpc/testing/empty.proto",
-                base64: """
-                    ChhncnBjL3Rlc3RpbmcvZW1wdHkucHJvdG8SDGdycGMudGVzdGluZyIHCgVFbXB0eUIqChtpby5ncnBjLnRlc3RpbmcuaW50ZWdy\
-                    YXRpb25CC0VtcHR5UHJvdG9zYgZwcm90bzM=
-                    """
-            ),
-            Apus.ServiceDescriptor.File(
-                name: "grpc/testing/messages.proto",
-                base64: """
-                    ChtncnBjL3Rlc3RpbmcvbWVzc2FnZXMucHJvdG8SDGdycGMudGVzdGluZyIhCglCb29sVmFsdWUSFAoFdmFsdWUYASABKAhSBXZh\
-                    bHVlIkwKB1BheWxvYWQSLQoEdHlwZRgBIAEoDjIZLmdycGMudGVzdGluZy5QYXlsb2FkVHlwZVIEdHlwZRISCgRib2R5GAIgASgM\
-                    UgRib2R5IjoKCkVjaG9TdGF0dXMSEgoEY29kZRgBIAEoBVIEY29kZRIYCgdtZXNzYWdlGAIgASgJUgdtZXNzYWdlIrkFCg1TaW1w\
-                    bGVSZXF1ZXN0Ej4KDXJlc3BvbnNlX3R5cGUYASABKA4yGS5ncnBjLnRlc3RpbmcuUGF5bG9hZFR5cGVSDHJlc3BvbnNlVHlwZRIj\
-                    Cg1yZXNwb25zZV9zaXplGAIgASgFUgxyZXNwb25zZVNpemUSLwoHcGF5bG9hZBgDIAEoCzIVLmdycGMudGVzdGluZy5QYXlsb2Fk\
-                    UgdwYXlsb2FkEiMKDWZpbGxfdXNlcm5hbWUYBCABKAhSDGZpbGxVc2VybmFtZRIoChBmaWxsX29hdXRoX3Njb3BlGAUgASgIUg5m\
-                    aWxsT2F1dGhTY29wZRJIChNyZXNwb25zZV9jb21wcmVzc2VkGAYgASgLMhcuZ3JwYy50ZXN0aW5nLkJvb2xWYWx1ZVIScmVzcG9u\
-                    c2VDb21wcmVzc2VkEkEKD3Jlc3BvbnNlX3N0YXR1cxgHIAEoCzIYLmdycGMudGVzdGluZy5FY2hvU3RhdHVzUg5yZXNwb25zZVN0\
-                    YXR1cxJEChFleHBlY3RfY29tcHJlc3NlZBgIIAEoCzIXLmdycGMudGVzdGluZy5Cb29sVmFsdWVSEGV4cGVjdENvbXByZXNzZWQS\
-                    JAoOZmlsbF9zZXJ2ZXJfaWQYCSABKAhSDGZpbGxTZXJ2ZXJJZBIzChZmaWxsX2dycGNsYl9yb3V0ZV90eXBlGAogASgIUhNmaWxs\
-                    R3JwY2xiUm91dGVUeXBlEk8KFW9yY2FfcGVyX3F1ZXJ5X3JlcG9ydBgLIAEoCzIcLmdycGMudGVzdGluZy5UZXN0T3JjYVJlcG9y\
-                    dFISb3JjYVBlclF1ZXJ5UmVwb3J0EkQKD29yY2Ffb29iX3JlcG9ydBgMIAEoCzIcLmdycGMudGVzdGluZy5UZXN0T3JjYVJlcG9y\
-                    dFINb3JjYU9vYlJlcG9ydCKCAgoOU2ltcGxlUmVzcG9uc2USLwoHcGF5bG9hZBgBIAEoCzIVLmdycGMudGVzdGluZy5QYXlsb2Fk\
-                    UgdwYXlsb2FkEhoKCHVzZXJuYW1lGAIgASgJUgh1c2VybmFtZRIfCgtvYXV0aF9zY29wZRgDIAEoCVIKb2F1dGhTY29wZRIbCglz\
-                    ZXJ2ZXJfaWQYBCABKAlSCHNlcnZlcklkEkkKEWdycGNsYl9yb3V0ZV90eXBlGAUgASgOMh0uZ3JwYy50ZXN0aW5nLkdycGNsYlJv\
-                    dXRlVHlwZVIPZ3JwY2xiUm91dGVUeXBlEhoKCGhvc3RuYW1lGAYgASgJUghob3N0bmFtZSKSAQoZU3RyZWFtaW5nSW5wdXRDYWxs\
-                    UmVxdWVzdBIvCgdwYXlsb2FkGAEgASgLMhUuZ3JwYy50ZXN0aW5nLlBheWxvYWRSB3BheWxvYWQSRAoRZXhwZWN0X2NvbXByZXNz\
-                    ZWQYAiABKAsyFy5ncnBjLnRlc3RpbmcuQm9vbFZhbHVlUhBleHBlY3RDb21wcmVzc2VkIlQKGlN0cmVhbWluZ0lucHV0Q2FsbFJl\
-                    c3BvbnNlEjYKF2FnZ3JlZ2F0ZWRfcGF5bG9hZF9zaXplGAEgASgFUhVhZ2dyZWdhdGVkUGF5bG9hZFNpemUi1AEKElJlc3BvbnNl\
-                    UGFyYW1ldGVycxISCgRzaXplGAEgASgFUgRzaXplEh8KC2ludGVydmFsX3VzGAIgASgFUgppbnRlcnZhbFVzEjcKCmNvbXByZXNz\
-                    ZWQYAyABKAsyFy5ncnBjLnRlc3RpbmcuQm9vbFZhbHVlUgpjb21wcmVzc2VkElAKGGZpbGxfcGVlcl9zb2NrZXRfYWRkcmVzcxgE\
-                    IAEoCzIXLmdycGMudGVzdGluZy5Cb29sVmFsdWVSFWZpbGxQZWVyU29ja2V0QWRkcmVzcyLpAgoaU3RyZWFtaW5nT3V0cHV0Q2Fs\
-                    bFJlcXVlc3QSPgoNcmVzcG9uc2VfdHlwZRgBIAEoDjIZLmdycGMudGVzdGluZy5QYXlsb2FkVHlwZVIMcmVzcG9uc2VUeXBlElEK\
-                    E3Jlc3BvbnNlX3BhcmFtZXRlcnMYAiADKAsyIC5ncnBjLnRlc3RpbmcuUmVzcG9uc2VQYXJhbWV0ZXJzUhJyZXNwb25zZVBhcmFt\
-                    ZXRlcnMSLwoHcGF5bG9hZBgDIAEoCzIVLmdycGMudGVzdGluZy5QYXlsb2FkUgdwYXlsb2FkEkEKD3Jlc3BvbnNlX3N0YXR1cxgH\
-                    IAEoCzIYLmdycGMudGVzdGluZy5FY2hvU3RhdHVzUg5yZXNwb25zZVN0YXR1cxJECg9vcmNhX29vYl9yZXBvcnQYCCABKAsyHC5n\
-                    cnBjLnRlc3RpbmcuVGVzdE9yY2FSZXBvcnRSDW9yY2FPb2JSZXBvcnQifgobU3RyZWFtaW5nT3V0cHV0Q2FsbFJlc3BvbnNlEi8K\
-                    B3BheWxvYWQYASABKAsyFS5ncnBjLnRlc3RpbmcuUGF5bG9hZFIHcGF5bG9hZBIuChNwZWVyX3NvY2tldF9hZGRyZXNzGAIgASgJ\
-                    UhFwZWVyU29ja2V0QWRkcmVzcyJKCg9SZWNvbm5lY3RQYXJhbXMSNwoYbWF4X3JlY29ubmVjdF9iYWNrb2ZmX21zGAEgASgFUhVt\
-                    YXhSZWNvbm5lY3RCYWNrb2ZmTXMiRgoNUmVjb25uZWN0SW5mbxIWCgZwYXNzZWQYASABKAhSBnBhc3NlZBIdCgpiYWNrb2ZmX21z\
-                    GAIgAygFUgliYWNrb2ZmTXMiVgoYTG9hZEJhbGFuY2VyU3RhdHNSZXF1ZXN0EhkKCG51bV9ycGNzGAEgASgFUgdudW1ScGNzEh8K\
-                    C3RpbWVvdXRfc2VjGAIgASgFUgp0aW1lb3V0U2VjIuIEChlMb2FkQmFsYW5jZXJTdGF0c1Jlc3BvbnNlElkKDHJwY3NfYnlfcGVl\
-                    chgBIAMoCzI3LmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJTdGF0c1Jlc3BvbnNlLlJwY3NCeVBlZXJFbnRyeVIKcnBjc0J5UGVl\
-                    chIhCgxudW1fZmFpbHVyZXMYAiABKAVSC251bUZhaWx1cmVzEl8KDnJwY3NfYnlfbWV0aG9kGAMgAygLMjkuZ3JwYy50ZXN0aW5n\
-                    LkxvYWRCYWxhbmNlclN0YXRzUmVzcG9uc2UuUnBjc0J5TWV0aG9kRW50cnlSDHJwY3NCeU1ldGhvZBqxAQoKUnBjc0J5UGVlchJk\
-                    CgxycGNzX2J5X3BlZXIYASADKAsyQi5ncnBjLnRlc3RpbmcuTG9hZEJhbGFuY2VyU3RhdHNSZXNwb25zZS5ScGNzQnlQZWVyLlJw\
-                    Y3NCeVBlZXJFbnRyeVIKcnBjc0J5UGVlcho9Cg9ScGNzQnlQZWVyRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiAB\
-                    KAVSBXZhbHVlOgI4ARo9Cg9ScGNzQnlQZWVyRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAVSBXZhbHVlOgI4\
-                    ARpzChFScGNzQnlNZXRob2RFbnRyeRIQCgNrZXkYASABKAlSA2tleRJICgV2YWx1ZRgCIAEoCzIyLmdycGMudGVzdGluZy5Mb2Fk\
-                    QmFsYW5jZXJTdGF0c1Jlc3BvbnNlLlJwY3NCeVBlZXJSBXZhbHVlOgI4ASIlCiNMb2FkQmFsYW5jZXJBY2N1bXVsYXRlZFN0YXRz\
-                    UmVxdWVzdCKGCQokTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlEo4BChpudW1fcnBjc19zdGFydGVkX2J5X21l\
-                    dGhvZBgBIAMoCzJOLmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJBY2N1bXVsYXRlZFN0YXRzUmVzcG9uc2UuTnVtUnBjc1N0YXJ0\
-                    ZWRCeU1ldGhvZEVudHJ5QgIYAVIWbnVtUnBjc1N0YXJ0ZWRCeU1ldGhvZBKUAQocbnVtX3JwY3Nfc3VjY2VlZGVkX2J5X21ldGhv\
-                    ZBgCIAMoCzJQLmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJBY2N1bXVsYXRlZFN0YXRzUmVzcG9uc2UuTnVtUnBjc1N1Y2NlZWRl\
-                    ZEJ5TWV0aG9kRW50cnlCAhgBUhhudW1ScGNzU3VjY2VlZGVkQnlNZXRob2QSiwEKGW51bV9ycGNzX2ZhaWxlZF9ieV9tZXRob2QY\
-                    AyADKAsyTS5ncnBjLnRlc3RpbmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlLk51bVJwY3NGYWlsZWRCeU1l\
-                    dGhvZEVudHJ5QgIYAVIVbnVtUnBjc0ZhaWxlZEJ5TWV0aG9kEnAKEHN0YXRzX3Blcl9tZXRob2QYBCADKAsyRi5ncnBjLnRlc3Rp\
-                    bmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlLlN0YXRzUGVyTWV0aG9kRW50cnlSDnN0YXRzUGVyTWV0aG9k\
-                    GkkKG051bVJwY3NTdGFydGVkQnlNZXRob2RFbnRyeRIQCgNrZXkYASABKAlSA2tleRIUCgV2YWx1ZRgCIAEoBVIFdmFsdWU6AjgB\
-                    GksKHU51bVJwY3NTdWNjZWVkZWRCeU1ldGhvZEVudHJ5EhAKA2tleRgBIAEoCVIDa2V5EhQKBXZhbHVlGAIgASgFUgV2YWx1ZToC\
-                    OAEaSAoaTnVtUnBjc0ZhaWxlZEJ5TWV0aG9kRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAVSBXZhbHVlOgI4\
-                    ARrPAQoLTWV0aG9kU3RhdHMSIQoMcnBjc19zdGFydGVkGAEgASgFUgtycGNzU3RhcnRlZBJiCgZyZXN1bHQYAiADKAsySi5ncnBj\
-                    LnRlc3RpbmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlLk1ldGhvZFN0YXRzLlJlc3VsdEVudHJ5UgZyZXN1\
-                    bHQaOQoLUmVzdWx0RW50cnkSEAoDa2V5GAEgASgFUgNrZXkSFAoFdmFsdWUYAiABKAVSBXZhbHVlOgI4ARqBAQoTU3RhdHNQZXJN\
-                    ZXRob2RFbnRyeRIQCgNrZXkYASABKAlSA2tleRJUCgV2YWx1ZRgCIAEoCzI+LmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJBY2N1\
-                    bXVsYXRlZFN0YXRzUmVzcG9uc2UuTWV0aG9kU3RhdHNSBXZhbHVlOgI4ASLpAgoWQ2xpZW50Q29uZmlndXJlUmVxdWVzdBJCCgV0\
-                    eXBlcxgBIAMoDjIsLmdycGMudGVzdGluZy5DbGllbnRDb25maWd1cmVSZXF1ZXN0LlJwY1R5cGVSBXR5cGVzEkkKCG1ldGFkYXRh\
-                    GAIgAygLMi0uZ3JwYy50ZXN0aW5nLkNsaWVudENvbmZpZ3VyZVJlcXVlc3QuTWV0YWRhdGFSCG1ldGFkYXRhEh8KC3RpbWVvdXRf\
-                    c2VjGAMgASgFUgp0aW1lb3V0U2VjGnQKCE1ldGFkYXRhEkAKBHR5cGUYASABKA4yLC5ncnBjLnRlc3RpbmcuQ2xpZW50Q29uZmln\
-                    dXJlUmVxdWVzdC5ScGNUeXBlUgR0eXBlEhAKA2tleRgCIAEoCVIDa2V5EhQKBXZhbHVlGAMgASgJUgV2YWx1ZSIpCgdScGNUeXBl\
-                    Eg4KCkVNUFRZX0NBTEwQABIOCgpVTkFSWV9DQUxMEAEiGQoXQ2xpZW50Q29uZmlndXJlUmVzcG9uc2UiiwMKDlRlc3RPcmNhUmVw\
-                    b3J0EicKD2NwdV91dGlsaXphdGlvbhgBIAEoAVIOY3B1VXRpbGl6YXRpb24SLQoSbWVtb3J5X3V0aWxpemF0aW9uGAIgASgBUhFt\
-                    ZW1vcnlVdGlsaXphdGlvbhJQCgxyZXF1ZXN0X2Nvc3QYAyADKAsyLS5ncnBjLnRlc3RpbmcuVGVzdE9yY2FSZXBvcnQuUmVxdWVz\
-                    dENvc3RFbnRyeVILcmVxdWVzdENvc3QSTwoLdXRpbGl6YXRpb24YBCADKAsyLS5ncnBjLnRlc3RpbmcuVGVzdE9yY2FSZXBvcnQu\
-                    VXRpbGl6YXRpb25FbnRyeVILdXRpbGl6YXRpb24aPgoQUmVxdWVzdENvc3RFbnRyeRIQCgNrZXkYASABKAlSA2tleRIUCgV2YWx1\
-                    ZRgCIAEoAVIFdmFsdWU6AjgBGj4KEFV0aWxpemF0aW9uRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAFSBXZh\
-                    bHVlOgI4ASofCgtQYXlsb2FkVHlwZRIQCgxDT01QUkVTU0FCTEUQACpvCg9HcnBjbGJSb3V0ZVR5cGUSHQoZR1JQQ0xCX1JPVVRF\
-                    X1RZUEVfVU5LTk9XThAAEh4KGkdSUENMQl9ST1VURV9UWVBFX0ZBTExCQUNLEAESHQoZR1JQQ0xCX1JPVVRFX1RZUEVfQkFDS0VO\
-                    RBACQh0KG2lvLmdycGMudGVzdGluZy5pbnRlZ3JhdGlvbmIGcHJvdG8z
-                    """
-            ),
-            Apus.ServiceDescriptor.File(
-                name: "grpc/testing/test.proto",
-                base64: """
-                    ChdncnBjL3Rlc3RpbmcvdGVzdC5wcm90bxIMZ3JwYy50ZXN0aW5nGhhncnBjL3Rlc3RpbmcvZW1wdHkucHJvdG8aG2dycGMvdGVz\
-                    dGluZy9tZXNzYWdlcy5wcm90bzLLBQoLVGVzdFNlcnZpY2USNQoJRW1wdHlDYWxsEhMuZ3JwYy50ZXN0aW5nLkVtcHR5GhMuZ3Jw\
-                    Yy50ZXN0aW5nLkVtcHR5EkYKCVVuYXJ5Q2FsbBIbLmdycGMudGVzdGluZy5TaW1wbGVSZXF1ZXN0GhwuZ3JwYy50ZXN0aW5nLlNp\
-                    bXBsZVJlc3BvbnNlEk8KEkNhY2hlYWJsZVVuYXJ5Q2FsbBIbLmdycGMudGVzdGluZy5TaW1wbGVSZXF1ZXN0GhwuZ3JwYy50ZXN0\
-                    aW5nLlNpbXBsZVJlc3BvbnNlEmwKE1N0cmVhbWluZ091dHB1dENhbGwSKC5ncnBjLnRlc3RpbmcuU3RyZWFtaW5nT3V0cHV0Q2Fs\
-                    bFJlcXVlc3QaKS5ncnBjLnRlc3RpbmcuU3RyZWFtaW5nT3V0cHV0Q2FsbFJlc3BvbnNlMAESaQoSU3RyZWFtaW5nSW5wdXRDYWxs\
-                    EicuZ3JwYy50ZXN0aW5nLlN0cmVhbWluZ0lucHV0Q2FsbFJlcXVlc3QaKC5ncnBjLnRlc3RpbmcuU3RyZWFtaW5nSW5wdXRDYWxs\
-                    UmVzcG9uc2UoARJpCg5GdWxsRHVwbGV4Q2FsbBIoLmdycGMudGVzdGluZy5TdHJlYW1pbmdPdXRwdXRDYWxsUmVxdWVzdBopLmdy\
-                    cGMudGVzdGluZy5TdHJlYW1pbmdPdXRwdXRDYWxsUmVzcG9uc2UoATABEmkKDkhhbGZEdXBsZXhDYWxsEiguZ3JwYy50ZXN0aW5n\
-                    LlN0cmVhbWluZ091dHB1dENhbGxSZXF1ZXN0GikuZ3JwYy50ZXN0aW5nLlN0cmVhbWluZ091dHB1dENhbGxSZXNwb25zZSgBMAES\
-                    PQoRVW5pbXBsZW1lbnRlZENhbGwSEy5ncnBjLnRlc3RpbmcuRW1wdHkaEy5ncnBjLnRlc3RpbmcuRW1wdHkyVQoUVW5pbXBsZW1l\
-                    bnRlZFNlcnZpY2USPQoRVW5pbXBsZW1lbnRlZENhbGwSEy5ncnBjLnRlc3RpbmcuRW1wdHkaEy5ncnBjLnRlc3RpbmcuRW1wdHky\
-                    iQEKEFJlY29ubmVjdFNlcnZpY2USOwoFU3RhcnQSHS5ncnBjLnRlc3RpbmcuUmVjb25uZWN0UGFyYW1zGhMuZ3JwYy50ZXN0aW5n\
-                    LkVtcHR5EjgKBFN0b3ASEy5ncnBjLnRlc3RpbmcuRW1wdHkaGy5ncnBjLnRlc3RpbmcuUmVjb25uZWN0SW5mbzKGAgoYTG9hZEJh\
-                    bGFuY2VyU3RhdHNTZXJ2aWNlEmMKDkdldENsaWVudFN0YXRzEiYuZ3JwYy50ZXN0aW5nLkxvYWRCYWxhbmNlclN0YXRzUmVxdWVz\
-                    dBonLmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJTdGF0c1Jlc3BvbnNlIgAShAEKGUdldENsaWVudEFjY3VtdWxhdGVkU3RhdHMS\
-                    MS5ncnBjLnRlc3RpbmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1JlcXVlc3QaMi5ncnBjLnRlc3RpbmcuTG9hZEJhbGFu\
-                    Y2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlIgAyiwEKFlhkc1VwZGF0ZUhlYWx0aFNlcnZpY2USNgoKU2V0U2VydmluZxITLmdy\
-                    cGMudGVzdGluZy5FbXB0eRoTLmdycGMudGVzdGluZy5FbXB0eRI5Cg1TZXROb3RTZXJ2aW5nEhMuZ3JwYy50ZXN0aW5nLkVtcHR5\
-                    GhMuZ3JwYy50ZXN0aW5nLkVtcHR5MnsKH1hkc1VwZGF0ZUNsaWVudENvbmZpZ3VyZVNlcnZpY2USWAoJQ29uZmlndXJlEiQuZ3Jw\
-                    Yy50ZXN0aW5nLkNsaWVudENvbmZpZ3VyZVJlcXVlc3QaJS5ncnBjLnRlc3RpbmcuQ2xpZW50Q29uZmlndXJlUmVzcG9uc2VCHQob\
-                    aW8uZ3JwYy50ZXN0aW5nLmludGVncmF0aW9uYgZwcm90bzM=
-                    """
-            ),
-        ]
-    )
+    public static let descriptor = Apus.ServiceDescriptor(name: name, files: _protoFiles)
 
     /// What a server of the service implements.
     ///
@@ -2140,119 +1580,7 @@ public enum Grpc_Testing_XdsUpdateClientConfigureService {
     }
 
     /// What reflection shows of the service.
-    public static let descriptor = Apus.ServiceDescriptor(
-        name: name,
-        files: [
-            Apus.ServiceDescriptor.File(
-                name: "grpc/testing/empty.proto",
-                base64: """
-                    ChhncnBjL3Rlc3RpbmcvZW1wdHkucHJvdG8SDGdycGMudGVzdGluZyIHCgVFbXB0eUIqChtpby5ncnBjLnRlc3RpbmcuaW50ZWdy\
-                    YXRpb25CC0VtcHR5UHJvdG9zYgZwcm90bzM=
-                    """
-            ),
-            Apus.ServiceDescriptor.File(
-                name: "grpc/testing/messages.proto",
-                base64: """
-                    ChtncnBjL3Rlc3RpbmcvbWVzc2FnZXMucHJvdG8SDGdycGMudGVzdGluZyIhCglCb29sVmFsdWUSFAoFdmFsdWUYASABKAhSBXZh\
-                    bHVlIkwKB1BheWxvYWQSLQoEdHlwZRgBIAEoDjIZLmdycGMudGVzdGluZy5QYXlsb2FkVHlwZVIEdHlwZRISCgRib2R5GAIgASgM\
-                    UgRib2R5IjoKCkVjaG9TdGF0dXMSEgoEY29kZRgBIAEoBVIEY29kZRIYCgdtZXNzYWdlGAIgASgJUgdtZXNzYWdlIrkFCg1TaW1w\
-                    bGVSZXF1ZXN0Ej4KDXJlc3BvbnNlX3R5cGUYASABKA4yGS5ncnBjLnRlc3RpbmcuUGF5bG9hZFR5cGVSDHJlc3BvbnNlVHlwZRIj\
-                    Cg1yZXNwb25zZV9zaXplGAIgASgFUgxyZXNwb25zZVNpemUSLwoHcGF5bG9hZBgDIAEoCzIVLmdycGMudGVzdGluZy5QYXlsb2Fk\
-                    UgdwYXlsb2FkEiMKDWZpbGxfdXNlcm5hbWUYBCABKAhSDGZpbGxVc2VybmFtZRIoChBmaWxsX29hdXRoX3Njb3BlGAUgASgIUg5m\
-                    aWxsT2F1dGhTY29wZRJIChNyZXNwb25zZV9jb21wcmVzc2VkGAYgASgLMhcuZ3JwYy50ZXN0aW5nLkJvb2xWYWx1ZVIScmVzcG9u\
-                    c2VDb21wcmVzc2VkEkEKD3Jlc3BvbnNlX3N0YXR1cxgHIAEoCzIYLmdycGMudGVzdGluZy5FY2hvU3RhdHVzUg5yZXNwb25zZVN0\
-                    YXR1cxJEChFleHBlY3RfY29tcHJlc3NlZBgIIAEoCzIXLmdycGMudGVzdGluZy5Cb29sVmFsdWVSEGV4cGVjdENvbXByZXNzZWQS\
-                    JAoOZmlsbF9zZXJ2ZXJfaWQYCSABKAhSDGZpbGxTZXJ2ZXJJZBIzChZmaWxsX2dycGNsYl9yb3V0ZV90eXBlGAogASgIUhNmaWxs\
-                    R3JwY2xiUm91dGVUeXBlEk8KFW9yY2FfcGVyX3F1ZXJ5X3JlcG9ydBgLIAEoCzIcLmdycGMudGVzdGluZy5UZXN0T3JjYVJlcG9y\
-                    dFISb3JjYVBlclF1ZXJ5UmVwb3J0EkQKD29yY2Ffb29iX3JlcG9ydBgMIAEoCzIcLmdycGMudGVzdGluZy5UZXN0T3JjYVJlcG9y\
-                    dFINb3JjYU9vYlJlcG9ydCKCAgoOU2ltcGxlUmVzcG9uc2USLwoHcGF5bG9hZBgBIAEoCzIVLmdycGMudGVzdGluZy5QYXlsb2Fk\
-                    UgdwYXlsb2FkEhoKCHVzZXJuYW1lGAIgASgJUgh1c2VybmFtZRIfCgtvYXV0aF9zY29wZRgDIAEoCVIKb2F1dGhTY29wZRIbCglz\
-                    ZXJ2ZXJfaWQYBCABKAlSCHNlcnZlcklkEkkKEWdycGNsYl9yb3V0ZV90eXBlGAUgASgOMh0uZ3JwYy50ZXN0aW5nLkdycGNsYlJv\
-                    dXRlVHlwZVIPZ3JwY2xiUm91dGVUeXBlEhoKCGhvc3RuYW1lGAYgASgJUghob3N0bmFtZSKSAQoZU3RyZWFtaW5nSW5wdXRDYWxs\
-                    UmVxdWVzdBIvCgdwYXlsb2FkGAEgASgLMhUuZ3JwYy50ZXN0aW5nLlBheWxvYWRSB3BheWxvYWQSRAoRZXhwZWN0X2NvbXByZXNz\
-                    ZWQYAiABKAsyFy5ncnBjLnRlc3RpbmcuQm9vbFZhbHVlUhBleHBlY3RDb21wcmVzc2VkIlQKGlN0cmVhbWluZ0lucHV0Q2FsbFJl\
-                    c3BvbnNlEjYKF2FnZ3JlZ2F0ZWRfcGF5bG9hZF9zaXplGAEgASgFUhVhZ2dyZWdhdGVkUGF5bG9hZFNpemUi1AEKElJlc3BvbnNl\
-                    UGFyYW1ldGVycxISCgRzaXplGAEgASgFUgRzaXplEh8KC2ludGVydmFsX3VzGAIgASgFUgppbnRlcnZhbFVzEjcKCmNvbXByZXNz\
-                    ZWQYAyABKAsyFy5ncnBjLnRlc3RpbmcuQm9vbFZhbHVlUgpjb21wcmVzc2VkElAKGGZpbGxfcGVlcl9zb2NrZXRfYWRkcmVzcxgE\
-                    IAEoCzIXLmdycGMudGVzdGluZy5Cb29sVmFsdWVSFWZpbGxQZWVyU29ja2V0QWRkcmVzcyLpAgoaU3RyZWFtaW5nT3V0cHV0Q2Fs\
-                    bFJlcXVlc3QSPgoNcmVzcG9uc2VfdHlwZRgBIAEoDjIZLmdycGMudGVzdGluZy5QYXlsb2FkVHlwZVIMcmVzcG9uc2VUeXBlElEK\
-                    E3Jlc3BvbnNlX3BhcmFtZXRlcnMYAiADKAsyIC5ncnBjLnRlc3RpbmcuUmVzcG9uc2VQYXJhbWV0ZXJzUhJyZXNwb25zZVBhcmFt\
-                    ZXRlcnMSLwoHcGF5bG9hZBgDIAEoCzIVLmdycGMudGVzdGluZy5QYXlsb2FkUgdwYXlsb2FkEkEKD3Jlc3BvbnNlX3N0YXR1cxgH\
-                    IAEoCzIYLmdycGMudGVzdGluZy5FY2hvU3RhdHVzUg5yZXNwb25zZVN0YXR1cxJECg9vcmNhX29vYl9yZXBvcnQYCCABKAsyHC5n\
-                    cnBjLnRlc3RpbmcuVGVzdE9yY2FSZXBvcnRSDW9yY2FPb2JSZXBvcnQifgobU3RyZWFtaW5nT3V0cHV0Q2FsbFJlc3BvbnNlEi8K\
-                    B3BheWxvYWQYASABKAsyFS5ncnBjLnRlc3RpbmcuUGF5bG9hZFIHcGF5bG9hZBIuChNwZWVyX3NvY2tldF9hZGRyZXNzGAIgASgJ\
-                    UhFwZWVyU29ja2V0QWRkcmVzcyJKCg9SZWNvbm5lY3RQYXJhbXMSNwoYbWF4X3JlY29ubmVjdF9iYWNrb2ZmX21zGAEgASgFUhVt\
-                    YXhSZWNvbm5lY3RCYWNrb2ZmTXMiRgoNUmVjb25uZWN0SW5mbxIWCgZwYXNzZWQYASABKAhSBnBhc3NlZBIdCgpiYWNrb2ZmX21z\
-                    GAIgAygFUgliYWNrb2ZmTXMiVgoYTG9hZEJhbGFuY2VyU3RhdHNSZXF1ZXN0EhkKCG51bV9ycGNzGAEgASgFUgdudW1ScGNzEh8K\
-                    C3RpbWVvdXRfc2VjGAIgASgFUgp0aW1lb3V0U2VjIuIEChlMb2FkQmFsYW5jZXJTdGF0c1Jlc3BvbnNlElkKDHJwY3NfYnlfcGVl\
-                    chgBIAMoCzI3LmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJTdGF0c1Jlc3BvbnNlLlJwY3NCeVBlZXJFbnRyeVIKcnBjc0J5UGVl\
-                    chIhCgxudW1fZmFpbHVyZXMYAiABKAVSC251bUZhaWx1cmVzEl8KDnJwY3NfYnlfbWV0aG9kGAMgAygLMjkuZ3JwYy50ZXN0aW5n\
-                    LkxvYWRCYWxhbmNlclN0YXRzUmVzcG9uc2UuUnBjc0J5TWV0aG9kRW50cnlSDHJwY3NCeU1ldGhvZBqxAQoKUnBjc0J5UGVlchJk\
-                    CgxycGNzX2J5X3BlZXIYASADKAsyQi5ncnBjLnRlc3RpbmcuTG9hZEJhbGFuY2VyU3RhdHNSZXNwb25zZS5ScGNzQnlQZWVyLlJw\
-                    Y3NCeVBlZXJFbnRyeVIKcnBjc0J5UGVlcho9Cg9ScGNzQnlQZWVyRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiAB\
-                    KAVSBXZhbHVlOgI4ARo9Cg9ScGNzQnlQZWVyRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAVSBXZhbHVlOgI4\
-                    ARpzChFScGNzQnlNZXRob2RFbnRyeRIQCgNrZXkYASABKAlSA2tleRJICgV2YWx1ZRgCIAEoCzIyLmdycGMudGVzdGluZy5Mb2Fk\
-                    QmFsYW5jZXJTdGF0c1Jlc3BvbnNlLlJwY3NCeVBlZXJSBXZhbHVlOgI4ASIlCiNMb2FkQmFsYW5jZXJBY2N1bXVsYXRlZFN0YXRz\
-                    UmVxdWVzdCKGCQokTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlEo4BChpudW1fcnBjc19zdGFydGVkX2J5X21l\
-                    dGhvZBgBIAMoCzJOLmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJBY2N1bXVsYXRlZFN0YXRzUmVzcG9uc2UuTnVtUnBjc1N0YXJ0\
-                    ZWRCeU1ldGhvZEVudHJ5QgIYAVIWbnVtUnBjc1N0YXJ0ZWRCeU1ldGhvZBKUAQocbnVtX3JwY3Nfc3VjY2VlZGVkX2J5X21ldGhv\
-                    ZBgCIAMoCzJQLmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJBY2N1bXVsYXRlZFN0YXRzUmVzcG9uc2UuTnVtUnBjc1N1Y2NlZWRl\
-                    ZEJ5TWV0aG9kRW50cnlCAhgBUhhudW1ScGNzU3VjY2VlZGVkQnlNZXRob2QSiwEKGW51bV9ycGNzX2ZhaWxlZF9ieV9tZXRob2QY\
-                    AyADKAsyTS5ncnBjLnRlc3RpbmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlLk51bVJwY3NGYWlsZWRCeU1l\
-                    dGhvZEVudHJ5QgIYAVIVbnVtUnBjc0ZhaWxlZEJ5TWV0aG9kEnAKEHN0YXRzX3Blcl9tZXRob2QYBCADKAsyRi5ncnBjLnRlc3Rp\
-                    bmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlLlN0YXRzUGVyTWV0aG9kRW50cnlSDnN0YXRzUGVyTWV0aG9k\
-                    GkkKG051bVJwY3NTdGFydGVkQnlNZXRob2RFbnRyeRIQCgNrZXkYASABKAlSA2tleRIUCgV2YWx1ZRgCIAEoBVIFdmFsdWU6AjgB\
-                    GksKHU51bVJwY3NTdWNjZWVkZWRCeU1ldGhvZEVudHJ5EhAKA2tleRgBIAEoCVIDa2V5EhQKBXZhbHVlGAIgASgFUgV2YWx1ZToC\
-                    OAEaSAoaTnVtUnBjc0ZhaWxlZEJ5TWV0aG9kRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAVSBXZhbHVlOgI4\
-                    ARrPAQoLTWV0aG9kU3RhdHMSIQoMcnBjc19zdGFydGVkGAEgASgFUgtycGNzU3RhcnRlZBJiCgZyZXN1bHQYAiADKAsySi5ncnBj\
-                    LnRlc3RpbmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlLk1ldGhvZFN0YXRzLlJlc3VsdEVudHJ5UgZyZXN1\
-                    bHQaOQoLUmVzdWx0RW50cnkSEAoDa2V5GAEgASgFUgNrZXkSFAoFdmFsdWUYAiABKAVSBXZhbHVlOgI4ARqBAQoTU3RhdHNQZXJN\
-                    ZXRob2RFbnRyeRIQCgNrZXkYASABKAlSA2tleRJUCgV2YWx1ZRgCIAEoCzI+LmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJBY2N1\
-                    bXVsYXRlZFN0YXRzUmVzcG9uc2UuTWV0aG9kU3RhdHNSBXZhbHVlOgI4ASLpAgoWQ2xpZW50Q29uZmlndXJlUmVxdWVzdBJCCgV0\
-                    eXBlcxgBIAMoDjIsLmdycGMudGVzdGluZy5DbGllbnRDb25maWd1cmVSZXF1ZXN0LlJwY1R5cGVSBXR5cGVzEkkKCG1ldGFkYXRh\
-                    GAIgAygLMi0uZ3JwYy50ZXN0aW5nLkNsaWVudENvbmZpZ3VyZVJlcXVlc3QuTWV0YWRhdGFSCG1ldGFkYXRhEh8KC3RpbWVvdXRf\
-                    c2VjGAMgASgFUgp0aW1lb3V0U2VjGnQKCE1ldGFkYXRhEkAKBHR5cGUYASABKA4yLC5ncnBjLnRlc3RpbmcuQ2xpZW50Q29uZmln\
-                    dXJlUmVxdWVzdC5ScGNUeXBlUgR0eXBlEhAKA2tleRgCIAEoCVIDa2V5EhQKBXZhbHVlGAMgASgJUgV2YWx1ZSIpCgdScGNUeXBl\
-                    Eg4KCkVNUFRZX0NBTEwQABIOCgpVTkFSWV9DQUxMEAEiGQoXQ2xpZW50Q29uZmlndXJlUmVzcG9uc2UiiwMKDlRlc3RPcmNhUmVw\
-                    b3J0EicKD2NwdV91dGlsaXphdGlvbhgBIAEoAVIOY3B1VXRpbGl6YXRpb24SLQoSbWVtb3J5X3V0aWxpemF0aW9uGAIgASgBUhFt\
-                    ZW1vcnlVdGlsaXphdGlvbhJQCgxyZXF1ZXN0X2Nvc3QYAyADKAsyLS5ncnBjLnRlc3RpbmcuVGVzdE9yY2FSZXBvcnQuUmVxdWVz\
-                    dENvc3RFbnRyeVILcmVxdWVzdENvc3QSTwoLdXRpbGl6YXRpb24YBCADKAsyLS5ncnBjLnRlc3RpbmcuVGVzdE9yY2FSZXBvcnQu\
-                    VXRpbGl6YXRpb25FbnRyeVILdXRpbGl6YXRpb24aPgoQUmVxdWVzdENvc3RFbnRyeRIQCgNrZXkYASABKAlSA2tleRIUCgV2YWx1\
-                    ZRgCIAEoAVIFdmFsdWU6AjgBGj4KEFV0aWxpemF0aW9uRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAFSBXZh\
-                    bHVlOgI4ASofCgtQYXlsb2FkVHlwZRIQCgxDT01QUkVTU0FCTEUQACpvCg9HcnBjbGJSb3V0ZVR5cGUSHQoZR1JQQ0xCX1JPVVRF\
-                    X1RZUEVfVU5LTk9XThAAEh4KGkdSUENMQl9ST1VURV9UWVBFX0ZBTExCQUNLEAESHQoZR1JQQ0xCX1JPVVRFX1RZUEVfQkFDS0VO\
-                    RBACQh0KG2lvLmdycGMudGVzdGluZy5pbnRlZ3JhdGlvbmIGcHJvdG8z
-                    """
-            ),
-            Apus.ServiceDescriptor.File(
-                name: "grpc/testing/test.proto",
-                base64: """
-                    ChdncnBjL3Rlc3RpbmcvdGVzdC5wcm90bxIMZ3JwYy50ZXN0aW5nGhhncnBjL3Rlc3RpbmcvZW1wdHkucHJvdG8aG2dycGMvdGVz\
-                    dGluZy9tZXNzYWdlcy5wcm90bzLLBQoLVGVzdFNlcnZpY2USNQoJRW1wdHlDYWxsEhMuZ3JwYy50ZXN0aW5nLkVtcHR5GhMuZ3Jw\
-                    Yy50ZXN0aW5nLkVtcHR5EkYKCVVuYXJ5Q2FsbBIbLmdycGMudGVzdGluZy5TaW1wbGVSZXF1ZXN0GhwuZ3JwYy50ZXN0aW5nLlNp\
-                    bXBsZVJlc3BvbnNlEk8KEkNhY2hlYWJsZVVuYXJ5Q2FsbBIbLmdycGMudGVzdGluZy5TaW1wbGVSZXF1ZXN0GhwuZ3JwYy50ZXN0\
-                    aW5nLlNpbXBsZVJlc3BvbnNlEmwKE1N0cmVhbWluZ091dHB1dENhbGwSKC5ncnBjLnRlc3RpbmcuU3RyZWFtaW5nT3V0cHV0Q2Fs\
-                    bFJlcXVlc3QaKS5ncnBjLnRlc3RpbmcuU3RyZWFtaW5nT3V0cHV0Q2FsbFJlc3BvbnNlMAESaQoSU3RyZWFtaW5nSW5wdXRDYWxs\
-                    EicuZ3JwYy50ZXN0aW5nLlN0cmVhbWluZ0lucHV0Q2FsbFJlcXVlc3QaKC5ncnBjLnRlc3RpbmcuU3RyZWFtaW5nSW5wdXRDYWxs\
-                    UmVzcG9uc2UoARJpCg5GdWxsRHVwbGV4Q2FsbBIoLmdycGMudGVzdGluZy5TdHJlYW1pbmdPdXRwdXRDYWxsUmVxdWVzdBopLmdy\
-                    cGMudGVzdGluZy5TdHJlYW1pbmdPdXRwdXRDYWxsUmVzcG9uc2UoATABEmkKDkhhbGZEdXBsZXhDYWxsEiguZ3JwYy50ZXN0aW5n\
-                    LlN0cmVhbWluZ091dHB1dENhbGxSZXF1ZXN0GikuZ3JwYy50ZXN0aW5nLlN0cmVhbWluZ091dHB1dENhbGxSZXNwb25zZSgBMAES\
-                    PQoRVW5pbXBsZW1lbnRlZENhbGwSEy5ncnBjLnRlc3RpbmcuRW1wdHkaEy5ncnBjLnRlc3RpbmcuRW1wdHkyVQoUVW5pbXBsZW1l\
-                    bnRlZFNlcnZpY2USPQoRVW5pbXBsZW1lbnRlZENhbGwSEy5ncnBjLnRlc3RpbmcuRW1wdHkaEy5ncnBjLnRlc3RpbmcuRW1wdHky\
-                    iQEKEFJlY29ubmVjdFNlcnZpY2USOwoFU3RhcnQSHS5ncnBjLnRlc3RpbmcuUmVjb25uZWN0UGFyYW1zGhMuZ3JwYy50ZXN0aW5n\
-                    LkVtcHR5EjgKBFN0b3ASEy5ncnBjLnRlc3RpbmcuRW1wdHkaGy5ncnBjLnRlc3RpbmcuUmVjb25uZWN0SW5mbzKGAgoYTG9hZEJh\
-                    bGFuY2VyU3RhdHNTZXJ2aWNlEmMKDkdldENsaWVudFN0YXRzEiYuZ3JwYy50ZXN0aW5nLkxvYWRCYWxhbmNlclN0YXRzUmVxdWVz\
-                    dBonLmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJTdGF0c1Jlc3BvbnNlIgAShAEKGUdldENsaWVudEFjY3VtdWxhdGVkU3RhdHMS\
-                    MS5ncnBjLnRlc3RpbmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1JlcXVlc3QaMi5ncnBjLnRlc3RpbmcuTG9hZEJhbGFu\
-                    Y2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlIgAyiwEKFlhkc1VwZGF0ZUhlYWx0aFNlcnZpY2USNgoKU2V0U2VydmluZxITLmdy\
-                    cGMudGVzdGluZy5FbXB0eRoTLmdycGMudGVzdGluZy5FbXB0eRI5Cg1TZXROb3RTZXJ2aW5nEhMuZ3JwYy50ZXN0aW5nLkVtcHR5\
-                    GhMuZ3JwYy50ZXN0aW5nLkVtcHR5MnsKH1hkc1VwZGF0ZUNsaWVudENvbmZpZ3VyZVNlcnZpY2USWAoJQ29uZmlndXJlEiQuZ3Jw\
-                    Yy50ZXN0aW5nLkNsaWVudENvbmZpZ3VyZVJlcXVlc3QaJS5ncnBjLnRlc3RpbmcuQ2xpZW50Q29uZmlndXJlUmVzcG9uc2VCHQob\
-                    aW8uZ3JwYy50ZXN0aW5nLmludGVncmF0aW9uYgZwcm90bzM=
-                    """
-            ),
-        ]
-    )
+    public static let descriptor = Apus.ServiceDescriptor(name: name, files: _protoFiles)
 
     /// What a server of the service implements.
     ///
@@ -2393,3 +1721,115 @@ extension Grpc_Testing_XdsUpdateClientConfigureService {
         }
     }
 }
+
+/// The proto files that define the services above.
+private let _protoFiles: [Apus.ServiceDescriptor.File] = [
+    Apus.ServiceDescriptor.File(
+        name: "grpc/testing/empty.proto",
+        base64: """
+            ChhncnBjL3Rlc3RpbmcvZW1wdHkucHJvdG8SDGdycGMudGVzdGluZyIHCgVFbXB0eUIqChtpby5ncnBjLnRlc3RpbmcuaW50ZWdy\
+            YXRpb25CC0VtcHR5UHJvdG9zYgZwcm90bzM=
+            """
+    ),
+    Apus.ServiceDescriptor.File(
+        name: "grpc/testing/messages.proto",
+        base64: """
+            ChtncnBjL3Rlc3RpbmcvbWVzc2FnZXMucHJvdG8SDGdycGMudGVzdGluZyIhCglCb29sVmFsdWUSFAoFdmFsdWUYASABKAhSBXZh\
+            bHVlIkwKB1BheWxvYWQSLQoEdHlwZRgBIAEoDjIZLmdycGMudGVzdGluZy5QYXlsb2FkVHlwZVIEdHlwZRISCgRib2R5GAIgASgM\
+            UgRib2R5IjoKCkVjaG9TdGF0dXMSEgoEY29kZRgBIAEoBVIEY29kZRIYCgdtZXNzYWdlGAIgASgJUgdtZXNzYWdlIrkFCg1TaW1w\
+            bGVSZXF1ZXN0Ej4KDXJlc3BvbnNlX3R5cGUYASABKA4yGS5ncnBjLnRlc3RpbmcuUGF5bG9hZFR5cGVSDHJlc3BvbnNlVHlwZRIj\
+            Cg1yZXNwb25zZV9zaXplGAIgASgFUgxyZXNwb25zZVNpemUSLwoHcGF5bG9hZBgDIAEoCzIVLmdycGMudGVzdGluZy5QYXlsb2Fk\
+            UgdwYXlsb2FkEiMKDWZpbGxfdXNlcm5hbWUYBCABKAhSDGZpbGxVc2VybmFtZRIoChBmaWxsX29hdXRoX3Njb3BlGAUgASgIUg5m\
+            aWxsT2F1dGhTY29wZRJIChNyZXNwb25zZV9jb21wcmVzc2VkGAYgASgLMhcuZ3JwYy50ZXN0aW5nLkJvb2xWYWx1ZVIScmVzcG9u\
+            c2VDb21wcmVzc2VkEkEKD3Jlc3BvbnNlX3N0YXR1cxgHIAEoCzIYLmdycGMudGVzdGluZy5FY2hvU3RhdHVzUg5yZXNwb25zZVN0\
+            YXR1cxJEChFleHBlY3RfY29tcHJlc3NlZBgIIAEoCzIXLmdycGMudGVzdGluZy5Cb29sVmFsdWVSEGV4cGVjdENvbXByZXNzZWQS\
+            JAoOZmlsbF9zZXJ2ZXJfaWQYCSABKAhSDGZpbGxTZXJ2ZXJJZBIzChZmaWxsX2dycGNsYl9yb3V0ZV90eXBlGAogASgIUhNmaWxs\
+            R3JwY2xiUm91dGVUeXBlEk8KFW9yY2FfcGVyX3F1ZXJ5X3JlcG9ydBgLIAEoCzIcLmdycGMudGVzdGluZy5UZXN0T3JjYVJlcG9y\
+            dFISb3JjYVBlclF1ZXJ5UmVwb3J0EkQKD29yY2Ffb29iX3JlcG9ydBgMIAEoCzIcLmdycGMudGVzdGluZy5UZXN0T3JjYVJlcG9y\
+            dFINb3JjYU9vYlJlcG9ydCKCAgoOU2ltcGxlUmVzcG9uc2USLwoHcGF5bG9hZBgBIAEoCzIVLmdycGMudGVzdGluZy5QYXlsb2Fk\
+            UgdwYXlsb2FkEhoKCHVzZXJuYW1lGAIgASgJUgh1c2VybmFtZRIfCgtvYXV0aF9zY29wZRgDIAEoCVIKb2F1dGhTY29wZRIbCglz\
+            ZXJ2ZXJfaWQYBCABKAlSCHNlcnZlcklkEkkKEWdycGNsYl9yb3V0ZV90eXBlGAUgASgOMh0uZ3JwYy50ZXN0aW5nLkdycGNsYlJv\
+            dXRlVHlwZVIPZ3JwY2xiUm91dGVUeXBlEhoKCGhvc3RuYW1lGAYgASgJUghob3N0bmFtZSKSAQoZU3RyZWFtaW5nSW5wdXRDYWxs\
+            UmVxdWVzdBIvCgdwYXlsb2FkGAEgASgLMhUuZ3JwYy50ZXN0aW5nLlBheWxvYWRSB3BheWxvYWQSRAoRZXhwZWN0X2NvbXByZXNz\
+            ZWQYAiABKAsyFy5ncnBjLnRlc3RpbmcuQm9vbFZhbHVlUhBleHBlY3RDb21wcmVzc2VkIlQKGlN0cmVhbWluZ0lucHV0Q2FsbFJl\
+            c3BvbnNlEjYKF2FnZ3JlZ2F0ZWRfcGF5bG9hZF9zaXplGAEgASgFUhVhZ2dyZWdhdGVkUGF5bG9hZFNpemUi1AEKElJlc3BvbnNl\
+            UGFyYW1ldGVycxISCgRzaXplGAEgASgFUgRzaXplEh8KC2ludGVydmFsX3VzGAIgASgFUgppbnRlcnZhbFVzEjcKCmNvbXByZXNz\
+            ZWQYAyABKAsyFy5ncnBjLnRlc3RpbmcuQm9vbFZhbHVlUgpjb21wcmVzc2VkElAKGGZpbGxfcGVlcl9zb2NrZXRfYWRkcmVzcxgE\
+            IAEoCzIXLmdycGMudGVzdGluZy5Cb29sVmFsdWVSFWZpbGxQZWVyU29ja2V0QWRkcmVzcyLpAgoaU3RyZWFtaW5nT3V0cHV0Q2Fs\
+            bFJlcXVlc3QSPgoNcmVzcG9uc2VfdHlwZRgBIAEoDjIZLmdycGMudGVzdGluZy5QYXlsb2FkVHlwZVIMcmVzcG9uc2VUeXBlElEK\
+            E3Jlc3BvbnNlX3BhcmFtZXRlcnMYAiADKAsyIC5ncnBjLnRlc3RpbmcuUmVzcG9uc2VQYXJhbWV0ZXJzUhJyZXNwb25zZVBhcmFt\
+            ZXRlcnMSLwoHcGF5bG9hZBgDIAEoCzIVLmdycGMudGVzdGluZy5QYXlsb2FkUgdwYXlsb2FkEkEKD3Jlc3BvbnNlX3N0YXR1cxgH\
+            IAEoCzIYLmdycGMudGVzdGluZy5FY2hvU3RhdHVzUg5yZXNwb25zZVN0YXR1cxJECg9vcmNhX29vYl9yZXBvcnQYCCABKAsyHC5n\
+            cnBjLnRlc3RpbmcuVGVzdE9yY2FSZXBvcnRSDW9yY2FPb2JSZXBvcnQifgobU3RyZWFtaW5nT3V0cHV0Q2FsbFJlc3BvbnNlEi8K\
+            B3BheWxvYWQYASABKAsyFS5ncnBjLnRlc3RpbmcuUGF5bG9hZFIHcGF5bG9hZBIuChNwZWVyX3NvY2tldF9hZGRyZXNzGAIgASgJ\
+            UhFwZWVyU29ja2V0QWRkcmVzcyJKCg9SZWNvbm5lY3RQYXJhbXMSNwoYbWF4X3JlY29ubmVjdF9iYWNrb2ZmX21zGAEgASgFUhVt\
+            YXhSZWNvbm5lY3RCYWNrb2ZmTXMiRgoNUmVjb25uZWN0SW5mbxIWCgZwYXNzZWQYASABKAhSBnBhc3NlZBIdCgpiYWNrb2ZmX21z\
+            GAIgAygFUgliYWNrb2ZmTXMiVgoYTG9hZEJhbGFuY2VyU3RhdHNSZXF1ZXN0EhkKCG51bV9ycGNzGAEgASgFUgdudW1ScGNzEh8K\
+            C3RpbWVvdXRfc2VjGAIgASgFUgp0aW1lb3V0U2VjIuIEChlMb2FkQmFsYW5jZXJTdGF0c1Jlc3BvbnNlElkKDHJwY3NfYnlfcGVl\
+            chgBIAMoCzI3LmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJTdGF0c1Jlc3BvbnNlLlJwY3NCeVBlZXJFbnRyeVIKcnBjc0J5UGVl\
+            chIhCgxudW1fZmFpbHVyZXMYAiABKAVSC251bUZhaWx1cmVzEl8KDnJwY3NfYnlfbWV0aG9kGAMgAygLMjkuZ3JwYy50ZXN0aW5n\
+            LkxvYWRCYWxhbmNlclN0YXRzUmVzcG9uc2UuUnBjc0J5TWV0aG9kRW50cnlSDHJwY3NCeU1ldGhvZBqxAQoKUnBjc0J5UGVlchJk\
+            CgxycGNzX2J5X3BlZXIYASADKAsyQi5ncnBjLnRlc3RpbmcuTG9hZEJhbGFuY2VyU3RhdHNSZXNwb25zZS5ScGNzQnlQZWVyLlJw\
+            Y3NCeVBlZXJFbnRyeVIKcnBjc0J5UGVlcho9Cg9ScGNzQnlQZWVyRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiAB\
+            KAVSBXZhbHVlOgI4ARo9Cg9ScGNzQnlQZWVyRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAVSBXZhbHVlOgI4\
+            ARpzChFScGNzQnlNZXRob2RFbnRyeRIQCgNrZXkYASABKAlSA2tleRJICgV2YWx1ZRgCIAEoCzIyLmdycGMudGVzdGluZy5Mb2Fk\
+            QmFsYW5jZXJTdGF0c1Jlc3BvbnNlLlJwY3NCeVBlZXJSBXZhbHVlOgI4ASIlCiNMb2FkQmFsYW5jZXJBY2N1bXVsYXRlZFN0YXRz\
+            UmVxdWVzdCKGCQokTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlEo4BChpudW1fcnBjc19zdGFydGVkX2J5X21l\
+            dGhvZBgBIAMoCzJOLmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJBY2N1bXVsYXRlZFN0YXRzUmVzcG9uc2UuTnVtUnBjc1N0YXJ0\
+            ZWRCeU1ldGhvZEVudHJ5QgIYAVIWbnVtUnBjc1N0YXJ0ZWRCeU1ldGhvZBKUAQocbnVtX3JwY3Nfc3VjY2VlZGVkX2J5X21ldGhv\
+            ZBgCIAMoCzJQLmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJBY2N1bXVsYXRlZFN0YXRzUmVzcG9uc2UuTnVtUnBjc1N1Y2NlZWRl\
+            ZEJ5TWV0aG9kRW50cnlCAhgBUhhudW1ScGNzU3VjY2VlZGVkQnlNZXRob2QSiwEKGW51bV9ycGNzX2ZhaWxlZF9ieV9tZXRob2QY\
+            AyADKAsyTS5ncnBjLnRlc3RpbmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlLk51bVJwY3NGYWlsZWRCeU1l\
+            dGhvZEVudHJ5QgIYAVIVbnVtUnBjc0ZhaWxlZEJ5TWV0aG9kEnAKEHN0YXRzX3Blcl9tZXRob2QYBCADKAsyRi5ncnBjLnRlc3Rp\
+            bmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlLlN0YXRzUGVyTWV0aG9kRW50cnlSDnN0YXRzUGVyTWV0aG9k\
+            GkkKG051bVJwY3NTdGFydGVkQnlNZXRob2RFbnRyeRIQCgNrZXkYASABKAlSA2tleRIUCgV2YWx1ZRgCIAEoBVIFdmFsdWU6AjgB\
+            GksKHU51bVJwY3NTdWNjZWVkZWRCeU1ldGhvZEVudHJ5EhAKA2tleRgBIAEoCVIDa2V5EhQKBXZhbHVlGAIgASgFUgV2YWx1ZToC\
+            OAEaSAoaTnVtUnBjc0ZhaWxlZEJ5TWV0aG9kRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAVSBXZhbHVlOgI4\
+            ARrPAQoLTWV0aG9kU3RhdHMSIQoMcnBjc19zdGFydGVkGAEgASgFUgtycGNzU3RhcnRlZBJiCgZyZXN1bHQYAiADKAsySi5ncnBj\
+            LnRlc3RpbmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlLk1ldGhvZFN0YXRzLlJlc3VsdEVudHJ5UgZyZXN1\
+            bHQaOQoLUmVzdWx0RW50cnkSEAoDa2V5GAEgASgFUgNrZXkSFAoFdmFsdWUYAiABKAVSBXZhbHVlOgI4ARqBAQoTU3RhdHNQZXJN\
+            ZXRob2RFbnRyeRIQCgNrZXkYASABKAlSA2tleRJUCgV2YWx1ZRgCIAEoCzI+LmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJBY2N1\
+            bXVsYXRlZFN0YXRzUmVzcG9uc2UuTWV0aG9kU3RhdHNSBXZhbHVlOgI4ASLpAgoWQ2xpZW50Q29uZmlndXJlUmVxdWVzdBJCCgV0\
+            eXBlcxgBIAMoDjIsLmdycGMudGVzdGluZy5DbGllbnRDb25maWd1cmVSZXF1ZXN0LlJwY1R5cGVSBXR5cGVzEkkKCG1ldGFkYXRh\
+            GAIgAygLMi0uZ3JwYy50ZXN0aW5nLkNsaWVudENvbmZpZ3VyZVJlcXVlc3QuTWV0YWRhdGFSCG1ldGFkYXRhEh8KC3RpbWVvdXRf\
+            c2VjGAMgASgFUgp0aW1lb3V0U2VjGnQKCE1ldGFkYXRhEkAKBHR5cGUYASABKA4yLC5ncnBjLnRlc3RpbmcuQ2xpZW50Q29uZmln\
+            dXJlUmVxdWVzdC5ScGNUeXBlUgR0eXBlEhAKA2tleRgCIAEoCVIDa2V5EhQKBXZhbHVlGAMgASgJUgV2YWx1ZSIpCgdScGNUeXBl\
+            Eg4KCkVNUFRZX0NBTEwQABIOCgpVTkFSWV9DQUxMEAEiGQoXQ2xpZW50Q29uZmlndXJlUmVzcG9uc2UiiwMKDlRlc3RPcmNhUmVw\
+            b3J0EicKD2NwdV91dGlsaXphdGlvbhgBIAEoAVIOY3B1VXRpbGl6YXRpb24SLQoSbWVtb3J5X3V0aWxpemF0aW9uGAIgASgBUhFt\
+            ZW1vcnlVdGlsaXphdGlvbhJQCgxyZXF1ZXN0X2Nvc3QYAyADKAsyLS5ncnBjLnRlc3RpbmcuVGVzdE9yY2FSZXBvcnQuUmVxdWVz\
+            dENvc3RFbnRyeVILcmVxdWVzdENvc3QSTwoLdXRpbGl6YXRpb24YBCADKAsyLS5ncnBjLnRlc3RpbmcuVGVzdE9yY2FSZXBvcnQu\
+            VXRpbGl6YXRpb25FbnRyeVILdXRpbGl6YXRpb24aPgoQUmVxdWVzdENvc3RFbnRyeRIQCgNrZXkYASABKAlSA2tleRIUCgV2YWx1\
+            ZRgCIAEoAVIFdmFsdWU6AjgBGj4KEFV0aWxpemF0aW9uRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAFSBXZh\
+            bHVlOgI4ASofCgtQYXlsb2FkVHlwZRIQCgxDT01QUkVTU0FCTEUQACpvCg9HcnBjbGJSb3V0ZVR5cGUSHQoZR1JQQ0xCX1JPVVRF\
+            X1RZUEVfVU5LTk9XThAAEh4KGkdSUENMQl9ST1VURV9UWVBFX0ZBTExCQUNLEAESHQoZR1JQQ0xCX1JPVVRFX1RZUEVfQkFDS0VO\
+            RBACQh0KG2lvLmdycGMudGVzdGluZy5pbnRlZ3JhdGlvbmIGcHJvdG8z
+            """
+    ),
+    Apus.ServiceDescriptor.File(
+        name: "grpc/testing/test.proto",
+        base64: """
+            ChdncnBjL3Rlc3RpbmcvdGVzdC5wcm90bxIMZ3JwYy50ZXN0aW5nGhhncnBjL3Rlc3RpbmcvZW1wdHkucHJvdG8aG2dycGMvdGVz\
+            dGluZy9tZXNzYWdlcy5wcm90bzLLBQoLVGVzdFNlcnZpY2USNQoJRW1wdHlDYWxsEhMuZ3JwYy50ZXN0aW5nLkVtcHR5GhMuZ3Jw\
+            Yy50ZXN0aW5nLkVtcHR5EkYKCVVuYXJ5Q2FsbBIbLmdycGMudGVzdGluZy5TaW1wbGVSZXF1ZXN0GhwuZ3JwYy50ZXN0aW5nLlNp\
+            bXBsZVJlc3BvbnNlEk8KEkNhY2hlYWJsZVVuYXJ5Q2FsbBIbLmdycGMudGVzdGluZy5TaW1wbGVSZXF1ZXN0GhwuZ3JwYy50ZXN0\
+            aW5nLlNpbXBsZVJlc3BvbnNlEmwKE1N0cmVhbWluZ091dHB1dENhbGwSKC5ncnBjLnRlc3RpbmcuU3RyZWFtaW5nT3V0cHV0Q2Fs\
+            bFJlcXVlc3QaKS5ncnBjLnRlc3RpbmcuU3RyZWFtaW5nT3V0cHV0Q2FsbFJlc3BvbnNlMAESaQoSU3RyZWFtaW5nSW5wdXRDYWxs\
+            EicuZ3JwYy50ZXN0aW5nLlN0cmVhbWluZ0lucHV0Q2FsbFJlcXVlc3QaKC5ncnBjLnRlc3RpbmcuU3RyZWFtaW5nSW5wdXRDYWxs\
+            UmVzcG9uc2UoARJpCg5GdWxsRHVwbGV4Q2FsbBIoLmdycGMudGVzdGluZy5TdHJlYW1pbmdPdXRwdXRDYWxsUmVxdWVzdBopLmdy\
+            cGMudGVzdGluZy5TdHJlYW1pbmdPdXRwdXRDYWxsUmVzcG9uc2UoATABEmkKDkhhbGZEdXBsZXhDYWxsEiguZ3JwYy50ZXN0aW5n\
+            LlN0cmVhbWluZ091dHB1dENhbGxSZXF1ZXN0GikuZ3JwYy50ZXN0aW5nLlN0cmVhbWluZ091dHB1dENhbGxSZXNwb25zZSgBMAES\
+            PQoRVW5pbXBsZW1lbnRlZENhbGwSEy5ncnBjLnRlc3RpbmcuRW1wdHkaEy5ncnBjLnRlc3RpbmcuRW1wdHkyVQoUVW5pbXBsZW1l\
+            bnRlZFNlcnZpY2USPQoRVW5pbXBsZW1lbnRlZENhbGwSEy5ncnBjLnRlc3RpbmcuRW1wdHkaEy5ncnBjLnRlc3RpbmcuRW1wdHky\
+            iQEKEFJlY29ubmVjdFNlcnZpY2USOwoFU3RhcnQSHS5ncnBjLnRlc3RpbmcuUmVjb25uZWN0UGFyYW1zGhMuZ3JwYy50ZXN0aW5n\
+            LkVtcHR5EjgKBFN0b3ASEy5ncnBjLnRlc3RpbmcuRW1wdHkaGy5ncnBjLnRlc3RpbmcuUmVjb25uZWN0SW5mbzKGAgoYTG9hZEJh\
+            bGFuY2VyU3RhdHNTZXJ2aWNlEmMKDkdldENsaWVudFN0YXRzEiYuZ3JwYy50ZXN0aW5nLkxvYWRCYWxhbmNlclN0YXRzUmVxdWVz\
+            dBonLmdycGMudGVzdGluZy5Mb2FkQmFsYW5jZXJTdGF0c1Jlc3BvbnNlIgAShAEKGUdldENsaWVudEFjY3VtdWxhdGVkU3RhdHMS\
+            MS5ncnBjLnRlc3RpbmcuTG9hZEJhbGFuY2VyQWNjdW11bGF0ZWRTdGF0c1JlcXVlc3QaMi5ncnBjLnRlc3RpbmcuTG9hZEJhbGFu\
+            Y2VyQWNjdW11bGF0ZWRTdGF0c1Jlc3BvbnNlIgAyiwEKFlhkc1VwZGF0ZUhlYWx0aFNlcnZpY2USNgoKU2V0U2VydmluZxITLmdy\
+            cGMudGVzdGluZy5FbXB0eRoTLmdycGMudGVzdGluZy5FbXB0eRI5Cg1TZXROb3RTZXJ2aW5nEhMuZ3JwYy50ZXN0aW5nLkVtcHR5\
+            GhMuZ3JwYy50ZXN0aW5nLkVtcHR5MnsKH1hkc1VwZGF0ZUNsaWVudENvbmZpZ3VyZVNlcnZpY2USWAoJQ29uZmlndXJlEiQuZ3Jw\
+            Yy50ZXN0aW5nLkNsaWVudENvbmZpZ3VyZVJlcXVlc3QaJS5ncnBjLnRlc3RpbmcuQ2xpZW50Q29uZmlndXJlUmVzcG9uc2VCHQob\
+            aW8uZ3JwYy50ZXN0aW5nLmludGVncmF0aW9uYgZwcm90bzM=
+            """
+    ),
+]

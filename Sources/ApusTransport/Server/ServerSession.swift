@@ -123,7 +123,7 @@ final class ServerSession: HTTP2Session {
     }
 
     @inline(__always)
-    private var isOverLimit: Bool {
+    var isOverLimit: Bool {
         hot.value.head.listBytes > settings.maxHeaderListBytes || hot.value.head.fieldCount > settings.maxHeaderFields
     }
 
@@ -207,62 +207,6 @@ final class ServerSession: HTTP2Session {
         return true
     }
 
-    /// Why a head is refused, and with which HTTP status.
-    private struct Rejection {
-        var status: StaticString = "200"
-        var error: RPCError
-        var allowsPostOnly = false
-        var namesEncodings = false
-    }
-
-    private func rejectionOfHead(_ flags: RequestHead.Flags) -> Rejection? {
-        let head = hot.value.head
-        if isOverLimit {
-            forgetFields()
-            let message =
-                "the request's header list of \(head.listBytes) bytes and \(head.fieldCount) fields is over the limit "
-                + "of \(settings.maxHeaderListBytes) bytes and \(settings.maxHeaderFields) fields"
-            return Rejection(status: "431", error: RPCError(code: .resourceExhausted, message: message))
-        }
-        if !flags.contains(.isPost) {
-            let error = RPCError(code: .internal, message: "gRPC calls are POST requests")
-            return Rejection(status: "405", error: error, allowsPostOnly: true)
-        }
-        if !flags.contains(.isGRPC) {
-            let type = String(decoding: head.contentType, as: UTF8.self)
-            let error = RPCError(code: .invalidArgument, message: "the content type \"\(type)\" is not gRPC's")
-            return Rejection(status: "415", error: error)
-        }
-        if flags.contains(.hasUnsupportedEncoding) {
-            let name = String(decoding: head.encoding, as: UTF8.self)
-            let error = RPCError(code: .unimplemented, message: "the message encoding \"\(name)\" is not supported")
-            return Rejection(error: error, namesEncodings: true)
-        }
-        if flags.contains(.timeoutIsMalformed) {
-            return Rejection(error: RPCError(code: .internal, message: "grpc-timeout is malformed"))
-        }
-        if flags.contains(.hasMalformedBinary) {
-            return Rejection(error: RPCError(code: .internal, message: "a -bin metadata value is not base64"))
-        }
-        return nil
-    }
-
-    private func reject(_ stream: StreamHandle, _ rejection: Rejection) {
-        guard stream.value.state.sendStatus() != .tooLate else { return }
-        logger.debug(
-            "refused a request",
-            metadata: ["peer": "\(peer.address)", "cause": "\(rejection.error)"]
-        )
-        hot.value.fields.removeAll()
-        hot.value.fields.add(":status", rejection.status)
-        hot.value.fields.add("content-type", "application/grpc")
-        if rejection.allowsPostOnly { hot.value.fields.add("allow", "POST") }
-        if rejection.namesEncodings { hot.value.fields.add("grpc-accept-encoding", shard.encodings.acceptValue) }
-        addStatus(rejection.error)
-        submitResponseWithoutBody(stream.value.id, head: hot.value.fields)
-        announceOutput()
-    }
-
     // MARK: The body of a request
 
     override func dataReceived(_ context: StreamContext, _ bytes: Span<UInt8>) {
@@ -286,19 +230,11 @@ final class ServerSession: HTTP2Session {
                 isEncoded: isEncoded
             ) {
             case .message(let message):
-                if !method.takesOneRequest {
-                    hot.value.heldMessages += 1
-                } else if !stream.value.inbound.isEmpty {
-                    return fail(stream, Self.wrongRequestCount(method, isEmpty: false))
-                }
+                guard mayTakeMessage(stream, method) else { return }
                 stream.value.inbound.append(message)
                 hasNews = true
             case .compressed(let message):
-                if !method.takesOneRequest {
-                    hot.value.heldMessages += 1
-                } else if !stream.value.inbound.isEmpty {
-                    return fail(stream, Self.wrongRequestCount(method, isEmpty: false))
-                }
+                guard mayTakeMessage(stream, method) else { return }
                 stream.value.inbound.append(message, isCompressed: true)
                 hasNews = true
             case .needsMore: break
@@ -310,6 +246,18 @@ final class ServerSession: HTTP2Session {
         }
         if stream.value.deframer.isMidMessage { creditMessageUnderWay(stream, method) }
         if hasNews, let call = stream.value.call { call.wakeReader() }
+    }
+
+    /// Counts a message that is whole, or fails the call that has one too many.
+    @inline(__always)
+    private func mayTakeMessage(_ stream: StreamHandle, _ method: ServedMethod) -> Bool {
+        if !method.takesOneRequest {
+            hot.value.heldMessages += 1
+        } else if !stream.value.inbound.isEmpty {
+            fail(stream, Self.wrongRequestCount(method, isEmpty: false))
+            return false
+        }
+        return true
     }
 
     override func endReceived(_ context: StreamContext) { endOfRequest(StreamHandle(context)) }

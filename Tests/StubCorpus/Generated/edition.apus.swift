@@ -23,20 +23,7 @@ public enum Corpus_Edition_Editions {
     }
 
     /// What reflection shows of the service.
-    public static let descriptor = Apus.ServiceDescriptor(
-        name: name,
-        files: [
-            Apus.ServiceDescriptor.File(
-                name: "corpus/edition.proto",
-                base64: """
-                    ChRjb3JwdXMvZWRpdGlvbi5wcm90bxIOY29ycHVzLmVkaXRpb24iGQoDT2xkEhIKBHRleHQYASABKAlSBHRleHQyeAoIRWRpdGlv\
-                    bnMSNwoGRm9ybWVyEhMuY29ycHVzLmVkaXRpb24uT2xkGhMuY29ycHVzLmVkaXRpb24uT2xkIgOIAgESMwoHUHJlc2VudBITLmNv\
-                    cnB1cy5lZGl0aW9uLk9sZBoTLmNvcnB1cy5lZGl0aW9uLk9sZDJBCgZCeWdvbmUSMgoGRm9ybWVyEhMuY29ycHVzLmVkaXRpb24u\
-                    T2xkGhMuY29ycHVzLmVkaXRpb24uT2xkGgOIAgFCBZIDAggCYghlZGl0aW9uc3DoBw==
-                    """
-            ),
-        ]
-    )
+    public static let descriptor = Apus.ServiceDescriptor(name: name, files: _protoFiles)
 
     /// What a server of the service implements.
     ///
@@ -290,20 +277,7 @@ public enum Corpus_Edition_Bygone {
     }
 
     /// What reflection shows of the service.
-    public static let descriptor = Apus.ServiceDescriptor(
-        name: name,
-        files: [
-            Apus.ServiceDescriptor.File(
-                name: "corpus/edition.proto",
-                base64: """
-                    ChRjb3JwdXMvZWRpdGlvbi5wcm90bxIOY29ycHVzLmVkaXRpb24iGQoDT2xkEhIKBHRleHQYASABKAlSBHRleHQyeAoIRWRpdGlv\
-                    bnMSNwoGRm9ybWVyEhMuY29ycHVzLmVkaXRpb24uT2xkGhMuY29ycHVzLmVkaXRpb24uT2xkIgOIAgESMwoHUHJlc2VudBITLmNv\
-                    cnB1cy5lZGl0aW9uLk9sZBoTLmNvcnB1cy5lZGl0aW9uLk9sZDJBCgZCeWdvbmUSMgoGRm9ybWVyEhMuY29ycHVzLmVkaXRpb24u\
-                    T2xkGhMuY29ycHVzLmVkaXRpb24uT2xkGgOIAgFCBZIDAggCYghlZGl0aW9uc3DoBw==
-                    """
-            ),
-        ]
-    )
+    public static let descriptor = Apus.ServiceDescriptor(name: name, files: _protoFiles)
 
     /// What a server of the service implements.
     ///
@@ -448,3 +422,16 @@ extension Corpus_Edition_Bygone {
         }
     }
 }
+
+/// The proto files that define the services above.
+private let _protoFiles: [Apus.ServiceDescriptor.File] = [
+    Apus.ServiceDescriptor.File(
+        name: "corpus/edition.proto",
+        base64: """
+            ChRjb3JwdXMvZWRpdGlvbi5wcm90bxIOY29ycHVzLmVkaXRpb24iGQoDT2xkEhIKBHRleHQYASABKAlSBHRleHQyeAoIRWRpdGlv\
+            bnMSNwoGRm9ybWVyEhMuY29ycHVzLmVkaXRpb24uT2xkGhMuY29ycHVzLmVkaXRpb24uT2xkIgOIAgESMwoHUHJlc2VudBITLmNv\
+            cnB1cy5lZGl0aW9uLk9sZBoTLmNvcnB1cy5lZGl0aW9uLk9sZDJBCgZCeWdvbmUSMgoGRm9ybWVyEhMuY29ycHVzLmVkaXRpb24u\
+            T2xkGhMuY29ycHVzLmVkaXRpb24uT2xkGgOIAgFCBZIDAggCYghlZGl0aW9uc3DoBw==
+            """
+    ),
+]

@@ -22,49 +22,7 @@ public enum DeepLower_case {
     }
 
     /// What reflection shows of the service.
-    public static let descriptor = Apus.ServiceDescriptor(
-        name: name,
-        files: [
-            Apus.ServiceDescriptor.File(
-                name: "corpus/nothing.proto",
-                base64: """
-                    ChRjb3JwdXMvbm90aGluZy5wcm90bxIQY29ycHVzLmVsc2V3aGVyZSInCgVUaGluZxoeCgRQYXJ0EhYKBm51bWJlchgBIAEoA1IG\
-                    bnVtYmVyYgZwcm90bzM=
-                    """
-            ),
-            Apus.ServiceDescriptor.File(
-                name: "google/protobuf/empty.proto",
-                base64: """
-                    Chtnb29nbGUvcHJvdG9idWYvZW1wdHkucHJvdG8SD2dvb2dsZS5wcm90b2J1ZiIHCgVFbXB0eUJ9ChNjb20uZ29vZ2xlLnByb3Rv\
-                    YnVmQgpFbXB0eVByb3RvUAFaLmdvb2dsZS5nb2xhbmcub3JnL3Byb3RvYnVmL3R5cGVzL2tub3duL2VtcHR5cGL4AQGiAgNHUEKq\
-                    Ah5Hb29nbGUuUHJvdG9idWYuV2VsbEtub3duVHlwZXNiBnByb3RvMw==
-                    """
-            ),
-            Apus.ServiceDescriptor.File(
-                name: "google/protobuf/wrappers.proto",
-                base64: """
-                    Ch5nb29nbGUvcHJvdG9idWYvd3JhcHBlcnMucHJvdG8SD2dvb2dsZS5wcm90b2J1ZiIjCgtEb3VibGVWYWx1ZRIUCgV2YWx1ZRgB\
-                    IAEoAVIFdmFsdWUiIgoKRmxvYXRWYWx1ZRIUCgV2YWx1ZRgBIAEoAlIFdmFsdWUiIgoKSW50NjRWYWx1ZRIUCgV2YWx1ZRgBIAEo\
-                    A1IFdmFsdWUiIwoLVUludDY0VmFsdWUSFAoFdmFsdWUYASABKARSBXZhbHVlIiIKCkludDMyVmFsdWUSFAoFdmFsdWUYASABKAVS\
-                    BXZhbHVlIiMKC1VJbnQzMlZhbHVlEhQKBXZhbHVlGAEgASgNUgV2YWx1ZSIhCglCb29sVmFsdWUSFAoFdmFsdWUYASABKAhSBXZh\
-                    bHVlIiMKC1N0cmluZ1ZhbHVlEhQKBXZhbHVlGAEgASgJUgV2YWx1ZSIiCgpCeXRlc1ZhbHVlEhQKBXZhbHVlGAEgASgMUgV2YWx1\
-                    ZUKDAQoTY29tLmdvb2dsZS5wcm90b2J1ZkINV3JhcHBlcnNQcm90b1ABWjFnb29nbGUuZ29sYW5nLm9yZy9wcm90b2J1Zi90eXBl\
-                    cy9rbm93bi93cmFwcGVyc3Bi+AEBogIDR1BCqgIeR29vZ2xlLlByb3RvYnVmLldlbGxLbm93blR5cGVzYgZwcm90bzM=
-                    """
-            ),
-            Apus.ServiceDescriptor.File(
-                name: "corpus/nested/imports.proto",
-                base64: """
-                    Chtjb3JwdXMvbmVzdGVkL2ltcG9ydHMucHJvdG8SEmNvcnB1cy5uZXN0ZWQuZGVlcBoUY29ycHVzL25vdGhpbmcucHJvdG8aG2dv\
-                    b2dsZS9wcm90b2J1Zi9lbXB0eS5wcm90bxoeZ29vZ2xlL3Byb3RvYnVmL3dyYXBwZXJzLnByb3RvIjIKBU91dGVyGikKBUlubmVy\
-                    EhcKBHRleHQYASABKAlIAFIEdGV4dIgBAUIHCgVfdGV4dDLnAQoKbG93ZXJfY2FzZRI8Cgpkb19ub3RoaW5nEhYuZ29vZ2xlLnBy\
-                    b3RvYnVmLkVtcHR5GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EkgKB0hUVFBHZXQSHC5nb29nbGUucHJvdG9idWYuU3RyaW5nVmFs\
-                    dWUaHy5jb3JwdXMubmVzdGVkLmRlZXAuT3V0ZXIuSW5uZXISUQoOZnJvbV9lbHNld2hlcmUSHC5jb3JwdXMuZWxzZXdoZXJlLlRo\
-                    aW5nLlBhcnQaHy5jb3JwdXMubmVzdGVkLmRlZXAuT3V0ZXIuSW5uZXIoATIJCgdOb3RoaW5nQge6AgREZWVwYgZwcm90bzM=
-                    """
-            ),
-        ]
-    )
+    public static let descriptor = Apus.ServiceDescriptor(name: name, files: _protoFiles)
 
     /// What a server of the service implements.
     ///
@@ -352,49 +310,7 @@ public enum DeepNothing {
     }
 
     /// What reflection shows of the service.
-    public static let descriptor = Apus.ServiceDescriptor(
-        name: name,
-        files: [
-            Apus.ServiceDescriptor.File(
-                name: "corpus/nothing.proto",
-                base64: """
-                    ChRjb3JwdXMvbm90aGluZy5wcm90bxIQY29ycHVzLmVsc2V3aGVyZSInCgVUaGluZxoeCgRQYXJ0EhYKBm51bWJlchgBIAEoA1IG\
-                    bnVtYmVyYgZwcm90bzM=
-                    """
-            ),
-            Apus.ServiceDescriptor.File(
-                name: "google/protobuf/empty.proto",
-                base64: """
-                    Chtnb29nbGUvcHJvdG9idWYvZW1wdHkucHJvdG8SD2dvb2dsZS5wcm90b2J1ZiIHCgVFbXB0eUJ9ChNjb20uZ29vZ2xlLnByb3Rv\
-                    YnVmQgpFbXB0eVByb3RvUAFaLmdvb2dsZS5nb2xhbmcub3JnL3Byb3RvYnVmL3R5cGVzL2tub3duL2VtcHR5cGL4AQGiAgNHUEKq\
-                    Ah5Hb29nbGUuUHJvdG9idWYuV2VsbEtub3duVHlwZXNiBnByb3RvMw==
-                    """
-            ),
-            Apus.ServiceDescriptor.File(
-                name: "google/protobuf/wrappers.proto",
-                base64: """
-                    Ch5nb29nbGUvcHJvdG9idWYvd3JhcHBlcnMucHJvdG8SD2dvb2dsZS5wcm90b2J1ZiIjCgtEb3VibGVWYWx1ZRIUCgV2YWx1ZRgB\
-                    IAEoAVIFdmFsdWUiIgoKRmxvYXRWYWx1ZRIUCgV2YWx1ZRgBIAEoAlIFdmFsdWUiIgoKSW50NjRWYWx1ZRIUCgV2YWx1ZRgBIAEo\
-                    A1IFdmFsdWUiIwoLVUludDY0VmFsdWUSFAoFdmFsdWUYASABKARSBXZhbHVlIiIKCkludDMyVmFsdWUSFAoFdmFsdWUYASABKAVS\
-                    BXZhbHVlIiMKC1VJbnQzMlZhbHVlEhQKBXZhbHVlGAEgASgNUgV2YWx1ZSIhCglCb29sVmFsdWUSFAoFdmFsdWUYASABKAhSBXZh\
-                    bHVlIiMKC1N0cmluZ1ZhbHVlEhQKBXZhbHVlGAEgASgJUgV2YWx1ZSIiCgpCeXRlc1ZhbHVlEhQKBXZhbHVlGAEgASgMUgV2YWx1\
-                    ZUKDAQoTY29tLmdvb2dsZS5wcm90b2J1ZkINV3JhcHBlcnNQcm90b1ABWjFnb29nbGUuZ29sYW5nLm9yZy9wcm90b2J1Zi90eXBl\
-                    cy9rbm93bi93cmFwcGVyc3Bi+AEBogIDR1BCqgIeR29vZ2xlLlByb3RvYnVmLldlbGxLbm93blR5cGVzYgZwcm90bzM=
-                    """
-            ),
-            Apus.ServiceDescriptor.File(
-                name: "corpus/nested/imports.proto",
-                base64: """
-                    Chtjb3JwdXMvbmVzdGVkL2ltcG9ydHMucHJvdG8SEmNvcnB1cy5uZXN0ZWQuZGVlcBoUY29ycHVzL25vdGhpbmcucHJvdG8aG2dv\
-                    b2dsZS9wcm90b2J1Zi9lbXB0eS5wcm90bxoeZ29vZ2xlL3Byb3RvYnVmL3dyYXBwZXJzLnByb3RvIjIKBU91dGVyGikKBUlubmVy\
-                    EhcKBHRleHQYASABKAlIAFIEdGV4dIgBAUIHCgVfdGV4dDLnAQoKbG93ZXJfY2FzZRI8Cgpkb19ub3RoaW5nEhYuZ29vZ2xlLnBy\
-                    b3RvYnVmLkVtcHR5GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EkgKB0hUVFBHZXQSHC5nb29nbGUucHJvdG9idWYuU3RyaW5nVmFs\
-                    dWUaHy5jb3JwdXMubmVzdGVkLmRlZXAuT3V0ZXIuSW5uZXISUQoOZnJvbV9lbHNld2hlcmUSHC5jb3JwdXMuZWxzZXdoZXJlLlRo\
-                    aW5nLlBhcnQaHy5jb3JwdXMubmVzdGVkLmRlZXAuT3V0ZXIuSW5uZXIoATIJCgdOb3RoaW5nQge6AgREZWVwYgZwcm90bzM=
-                    """
-            ),
-        ]
-    )
+    public static let descriptor = Apus.ServiceDescriptor(name: name, files: _protoFiles)
 
     /// What a server of the service implements.
     ///
@@ -432,3 +348,45 @@ extension DeepNothing {
         public init(_ channel: Apus.Channel) { self.channel = channel }
     }
 }
+
+/// The proto files that define the services above.
+private let _protoFiles: [Apus.ServiceDescriptor.File] = [
+    Apus.ServiceDescriptor.File(
+        name: "corpus/nothing.proto",
+        base64: """
+            ChRjb3JwdXMvbm90aGluZy5wcm90bxIQY29ycHVzLmVsc2V3aGVyZSInCgVUaGluZxoeCgRQYXJ0EhYKBm51bWJlchgBIAEoA1IG\
+            bnVtYmVyYgZwcm90bzM=
+            """
+    ),
+    Apus.ServiceDescriptor.File(
+        name: "google/protobuf/empty.proto",
+        base64: """
+            Chtnb29nbGUvcHJvdG9idWYvZW1wdHkucHJvdG8SD2dvb2dsZS5wcm90b2J1ZiIHCgVFbXB0eUJ9ChNjb20uZ29vZ2xlLnByb3Rv\
+            YnVmQgpFbXB0eVByb3RvUAFaLmdvb2dsZS5nb2xhbmcub3JnL3Byb3RvYnVmL3R5cGVzL2tub3duL2VtcHR5cGL4AQGiAgNHUEKq\
+            Ah5Hb29nbGUuUHJvdG9idWYuV2VsbEtub3duVHlwZXNiBnByb3RvMw==
+            """
+    ),
+    Apus.ServiceDescriptor.File(
+        name: "google/protobuf/wrappers.proto",
+        base64: """
+            Ch5nb29nbGUvcHJvdG9idWYvd3JhcHBlcnMucHJvdG8SD2dvb2dsZS5wcm90b2J1ZiIjCgtEb3VibGVWYWx1ZRIUCgV2YWx1ZRgB\
+            IAEoAVIFdmFsdWUiIgoKRmxvYXRWYWx1ZRIUCgV2YWx1ZRgBIAEoAlIFdmFsdWUiIgoKSW50NjRWYWx1ZRIUCgV2YWx1ZRgBIAEo\
+            A1IFdmFsdWUiIwoLVUludDY0VmFsdWUSFAoFdmFsdWUYASABKARSBXZhbHVlIiIKCkludDMyVmFsdWUSFAoFdmFsdWUYASABKAVS\
+            BXZhbHVlIiMKC1VJbnQzMlZhbHVlEhQKBXZhbHVlGAEgASgNUgV2YWx1ZSIhCglCb29sVmFsdWUSFAoFdmFsdWUYASABKAhSBXZh\
+            bHVlIiMKC1N0cmluZ1ZhbHVlEhQKBXZhbHVlGAEgASgJUgV2YWx1ZSIiCgpCeXRlc1ZhbHVlEhQKBXZhbHVlGAEgASgMUgV2YWx1\
+            ZUKDAQoTY29tLmdvb2dsZS5wcm90b2J1ZkINV3JhcHBlcnNQcm90b1ABWjFnb29nbGUuZ29sYW5nLm9yZy9wcm90b2J1Zi90eXBl\
+            cy9rbm93bi93cmFwcGVyc3Bi+AEBogIDR1BCqgIeR29vZ2xlLlByb3RvYnVmLldlbGxLbm93blR5cGVzYgZwcm90bzM=
+            """
+    ),
+    Apus.ServiceDescriptor.File(
+        name: "corpus/nested/imports.proto",
+        base64: """
+            Chtjb3JwdXMvbmVzdGVkL2ltcG9ydHMucHJvdG8SEmNvcnB1cy5uZXN0ZWQuZGVlcBoUY29ycHVzL25vdGhpbmcucHJvdG8aG2dv\
+            b2dsZS9wcm90b2J1Zi9lbXB0eS5wcm90bxoeZ29vZ2xlL3Byb3RvYnVmL3dyYXBwZXJzLnByb3RvIjIKBU91dGVyGikKBUlubmVy\
+            EhcKBHRleHQYASABKAlIAFIEdGV4dIgBAUIHCgVfdGV4dDLnAQoKbG93ZXJfY2FzZRI8Cgpkb19ub3RoaW5nEhYuZ29vZ2xlLnBy\
+            b3RvYnVmLkVtcHR5GhYuZ29vZ2xlLnByb3RvYnVmLkVtcHR5EkgKB0hUVFBHZXQSHC5nb29nbGUucHJvdG9idWYuU3RyaW5nVmFs\
+            dWUaHy5jb3JwdXMubmVzdGVkLmRlZXAuT3V0ZXIuSW5uZXISUQoOZnJvbV9lbHNld2hlcmUSHC5jb3JwdXMuZWxzZXdoZXJlLlRo\
+            aW5nLlBhcnQaHy5jb3JwdXMubmVzdGVkLmRlZXAuT3V0ZXIuSW5uZXIoATIJCgdOb3RoaW5nQge6AgREZWVwYgZwcm90bzM=
+            """
+    ),
+]

@@ -20,19 +20,7 @@ public enum Plain {
     }
 
     /// What reflection shows of the service.
-    public static let descriptor = Apus.ServiceDescriptor(
-        name: name,
-        files: [
-            Apus.ServiceDescriptor.File(
-                name: "corpus/no_package.proto",
-                base64: """
-                    Chdjb3JwdXMvbm9fcGFja2FnZS5wcm90byIcCgZDbGllbnQSEgoEdGV4dBgBIAIoCVIEdGV4dCIkCgdIYW5kbGVyEhkKBm51bWJl\
-                    chgBIAEoBToBN1IGbnVtYmVyIg8KBk1ldGhvZCoFCGQQyAEyRgoFUGxhaW4SHQoIRXhjaGFuZ2USBy5DbGllbnQaCC5IYW5kbGVy\
-                    Eh4KBlN0cmVhbRIHLk1ldGhvZBoHLkNsaWVudCgBMAE=
-                    """
-            ),
-        ]
-    )
+    public static let descriptor = Apus.ServiceDescriptor(name: name, files: _protoFiles)
 
     /// What a server of the service implements.
     ///
@@ -213,3 +201,15 @@ extension Plain {
         }
     }
 }
+
+/// The proto files that define the services above.
+private let _protoFiles: [Apus.ServiceDescriptor.File] = [
+    Apus.ServiceDescriptor.File(
+        name: "corpus/no_package.proto",
+        base64: """
+            Chdjb3JwdXMvbm9fcGFja2FnZS5wcm90byIcCgZDbGllbnQSEgoEdGV4dBgBIAIoCVIEdGV4dCIkCgdIYW5kbGVyEhkKBm51bWJl\
+            chgBIAEoBToBN1IGbnVtYmVyIg8KBk1ldGhvZCoFCGQQyAEyRgoFUGxhaW4SHQoIRXhjaGFuZ2USBy5DbGllbnQaCC5IYW5kbGVy\
+            Eh4KBlN0cmVhbRIHLk1ldGhvZBoHLkNsaWVudCgBMAE=
+            """
+    ),
+]

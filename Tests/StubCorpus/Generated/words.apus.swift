@@ -38,33 +38,7 @@ public enum Corpus_Words_V1_Words {
     }
 
     /// What reflection shows of the service.
-    public static let descriptor = Apus.ServiceDescriptor(
-        name: name,
-        files: [
-            Apus.ServiceDescriptor.File(
-                name: "corpus/words.proto",
-                base64: """
-                    ChJjb3JwdXMvd29yZHMucHJvdG8SD2NvcnB1cy53b3Jkcy52MSIaCgRXb3JkEhIKBHRleHQYASABKAlSBHRleHQy/ggKBVdvcmRz\
-                    EjQKBEluaXQSFS5jb3JwdXMud29yZHMudjEuV29yZBoVLmNvcnB1cy53b3Jkcy52MS5Xb3JkEjQKBFNlbGYSFS5jb3JwdXMud29y\
-                    ZHMudjEuV29yZBoVLmNvcnB1cy53b3Jkcy52MS5Xb3JkEjkKB0RlZmF1bHQSFS5jb3JwdXMud29yZHMudjEuV29yZBoVLmNvcnB1\
-                    cy53b3Jkcy52MS5Xb3JkMAESOgoIUHJvdG9jb2wSFS5jb3JwdXMud29yZHMudjEuV29yZBoVLmNvcnB1cy53b3Jkcy52MS5Xb3Jk\
-                    KAESOAoEVHlwZRIVLmNvcnB1cy53b3Jkcy52MS5Xb3JkGhUuY29ycHVzLndvcmRzLnYxLldvcmQoATABEjIKAkluEhUuY29ycHVz\
-                    LndvcmRzLnYxLldvcmQaFS5jb3JwdXMud29yZHMudjEuV29yZBI3CgdPcHRpb25zEhUuY29ycHVzLndvcmRzLnYxLldvcmQaFS5j\
-                    b3JwdXMud29yZHMudjEuV29yZBI4CghSZWdpc3RlchIVLmNvcnB1cy53b3Jkcy52MS5Xb3JkGhUuY29ycHVzLndvcmRzLnYxLldv\
-                    cmQSOAoIUmVnaXN0cnkSFS5jb3JwdXMud29yZHMudjEuV29yZBoVLmNvcnB1cy53b3Jkcy52MS5Xb3JkEjcKB0NoYW5uZWwSFS5j\
-                    b3JwdXMud29yZHMudjEuV29yZBoVLmNvcnB1cy53b3Jkcy52MS5Xb3JkEjQKBE5hbWUSFS5jb3JwdXMud29yZHMudjEuV29yZBoV\
-                    LmNvcnB1cy53b3Jkcy52MS5Xb3JkEjoKCkRlc2NyaXB0b3ISFS5jb3JwdXMud29yZHMudjEuV29yZBoVLmNvcnB1cy53b3Jkcy52\
-                    MS5Xb3JkEjcKB0hhbmRsZXISFS5jb3JwdXMud29yZHMudjEuV29yZBoVLmNvcnB1cy53b3Jkcy52MS5Xb3JkEjYKBkNsaWVudBIV\
-                    LmNvcnB1cy53b3Jkcy52MS5Xb3JkGhUuY29ycHVzLndvcmRzLnYxLldvcmQSNgoGTWV0aG9kEhUuY29ycHVzLndvcmRzLnYxLldv\
-                    cmQaFS5jb3JwdXMud29yZHMudjEuV29yZBI3CgdDb250ZXh0EhUuY29ycHVzLndvcmRzLnYxLldvcmQaFS5jb3JwdXMud29yZHMu\
-                    djEuV29yZBI3CgdSZXF1ZXN0EhUuY29ycHVzLndvcmRzLnYxLldvcmQaFS5jb3JwdXMud29yZHMudjEuV29yZBI7CglSZXNwb25z\
-                    ZXMSFS5jb3JwdXMud29yZHMudjEuV29yZBoVLmNvcnB1cy53b3Jkcy52MS5Xb3JkMAESMwoDR2V0EhUuY29ycHVzLndvcmRzLnYx\
-                    LldvcmQaFS5jb3JwdXMud29yZHMudjEuV29yZBI/Cg9HZXRXaXRoTWV0YWRhdGESFS5jb3JwdXMud29yZHMudjEuV29yZBoVLmNv\
-                    cnB1cy53b3Jkcy52MS5Xb3JkYgZwcm90bzM=
-                    """
-            ),
-        ]
-    )
+    public static let descriptor = Apus.ServiceDescriptor(name: name, files: _protoFiles)
 
     /// What a server of the service implements.
     ///
@@ -1827,3 +1801,29 @@ extension Corpus_Words_V1_Words {
         }
     }
 }
+
+/// The proto files that define the services above.
+private let _protoFiles: [Apus.ServiceDescriptor.File] = [
+    Apus.ServiceDescriptor.File(
+        name: "corpus/words.proto",
+        base64: """
+            ChJjb3JwdXMvd29yZHMucHJvdG8SD2NvcnB1cy53b3Jkcy52MSIaCgRXb3JkEhIKBHRleHQYASABKAlSBHRleHQy/ggKBVdvcmRz\
+            EjQKBEluaXQSFS5jb3JwdXMud29yZHMudjEuV29yZBoVLmNvcnB1cy53b3Jkcy52MS5Xb3JkEjQKBFNlbGYSFS5jb3JwdXMud29y\
+            ZHMudjEuV29yZBoVLmNvcnB1cy53b3Jkcy52MS5Xb3JkEjkKB0RlZmF1bHQSFS5jb3JwdXMud29yZHMudjEuV29yZBoVLmNvcnB1\
+            cy53b3Jkcy52MS5Xb3JkMAESOgoIUHJvdG9jb2wSFS5jb3JwdXMud29yZHMudjEuV29yZBoVLmNvcnB1cy53b3Jkcy52MS5Xb3Jk\
+            KAESOAoEVHlwZRIVLmNvcnB1cy53b3Jkcy52MS5Xb3JkGhUuY29ycHVzLndvcmRzLnYxLldvcmQoATABEjIKAkluEhUuY29ycHVz\
+            LndvcmRzLnYxLldvcmQaFS5jb3JwdXMud29yZHMudjEuV29yZBI3CgdPcHRpb25zEhUuY29ycHVzLndvcmRzLnYxLldvcmQaFS5j\
+            b3JwdXMud29yZHMudjEuV29yZBI4CghSZWdpc3RlchIVLmNvcnB1cy53b3Jkcy52MS5Xb3JkGhUuY29ycHVzLndvcmRzLnYxLldv\
+            cmQSOAoIUmVnaXN0cnkSFS5jb3JwdXMud29yZHMudjEuV29yZBoVLmNvcnB1cy53b3Jkcy52MS5Xb3JkEjcKB0NoYW5uZWwSFS5j\
+            b3JwdXMud29yZHMudjEuV29yZBoVLmNvcnB1cy53b3Jkcy52MS5Xb3JkEjQKBE5hbWUSFS5jb3JwdXMud29yZHMudjEuV29yZBoV\
+            LmNvcnB1cy53b3Jkcy52MS5Xb3JkEjoKCkRlc2NyaXB0b3ISFS5jb3JwdXMud29yZHMudjEuV29yZBoVLmNvcnB1cy53b3Jkcy52\
+            MS5Xb3JkEjcKB0hhbmRsZXISFS5jb3JwdXMud29yZHMudjEuV29yZBoVLmNvcnB1cy53b3Jkcy52MS5Xb3JkEjYKBkNsaWVudBIV\
+            LmNvcnB1cy53b3Jkcy52MS5Xb3JkGhUuY29ycHVzLndvcmRzLnYxLldvcmQSNgoGTWV0aG9kEhUuY29ycHVzLndvcmRzLnYxLldv\
+            cmQaFS5jb3JwdXMud29yZHMudjEuV29yZBI3CgdDb250ZXh0EhUuY29ycHVzLndvcmRzLnYxLldvcmQaFS5jb3JwdXMud29yZHMu\
+            djEuV29yZBI3CgdSZXF1ZXN0EhUuY29ycHVzLndvcmRzLnYxLldvcmQaFS5jb3JwdXMud29yZHMudjEuV29yZBI7CglSZXNwb25z\
+            ZXMSFS5jb3JwdXMud29yZHMudjEuV29yZBoVLmNvcnB1cy53b3Jkcy52MS5Xb3JkMAESMwoDR2V0EhUuY29ycHVzLndvcmRzLnYx\
+            LldvcmQaFS5jb3JwdXMud29yZHMudjEuV29yZBI/Cg9HZXRXaXRoTWV0YWRhdGESFS5jb3JwdXMud29yZHMudjEuV29yZBoVLmNv\
+            cnB1cy53b3Jkcy52MS5Xb3JkYgZwcm90bzM=
+            """
+    ),
+]
