@@ -44,6 +44,16 @@ def split_flagged(data):
     return flagged
 
 
+def begins_with_messages(data, count):
+    """Whether so many messages are whole, whatever follows them: a peer that writes on has seldom ended one."""
+    position = 0
+    for _ in range(count):
+        if position + 5 > len(data):
+            return False
+        position += 5 + struct.unpack_from(">I", data, position + 1)[0]
+    return position <= len(data)
+
+
 def split_messages(data):
     """The payloads of whole messages, none of them compressed; fails when the last one is cut short."""
     flagged = split_flagged(data)
