@@ -165,7 +165,11 @@ let package = Package(
 
         .testTarget(name: "ApusBaseTests", dependencies: ["ApusBase", "TestSupport"], swiftSettings: settings),
         .testTarget(name: "ApusEventLoopTests", dependencies: ["ApusEventLoop", logging], swiftSettings: settings),
-        .testTarget(name: "ApusTLSTests", dependencies: ["ApusTLS", "COpenSSL"], swiftSettings: settings),
+        .testTarget(
+            name: "ApusTLSTests",
+            dependencies: ["ApusTLS", "COpenSSL", "TestSupport"],
+            swiftSettings: settings
+        ),
         .testTarget(
             name: "ApusCompressionTests",
             dependencies: ["ApusCompression", "TestSupport"],
@@ -173,7 +177,7 @@ let package = Package(
         ),
         .testTarget(
             name: "ApusTransportTests",
-            dependencies: ["ApusTransport", "TestSupport", logging],
+            dependencies: ["ApusTransport", "ApusTLS", "TestSupport", logging],
             swiftSettings: settings
         ),
         .testTarget(

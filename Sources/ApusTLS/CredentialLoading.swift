@@ -13,6 +13,8 @@ final class LoadedCredentials {
     let names: CertificateNames
     /// The kind of key: a context holds one certificate of each.
     let keyType: CInt
+    /// Whether to sign with the key takes a millisecond or more.
+    let keyIsSlow: Bool
 
     init(_ credentials: TLSCredentials) throws(TLSError) {
         let parts: CredentialParts
@@ -34,7 +36,18 @@ final class LoadedCredentials {
         }
         unsafe (self.certificate, self.key, self.intermediates) = unsafe parts.release(certificate, key, intermediates)
         keyType = unsafe EVP_PKEY_get_base_id(key)
+        keyIsSlow = Self.isSlow(keyType, bits: unsafe EVP_PKEY_get_bits(key))
         names = unsafe CertificateNames(TLSPeer(certificate: certificate, chain: nil, isVerified: false))
+    }
+
+    /// To sign takes OpenSSL 3.0 0.03 ms with P-256 and 0.4 ms with RSA of 2048 bits, for which it has assembly; 3 ms
+    /// with RSA of 3072 bits, 7 ms with 4096, 1.6 ms with P-384.
+    private static func isSlow(_ keyType: CInt, bits: CInt) -> Bool {
+        switch keyType {
+        case EVP_PKEY_RSA, EVP_PKEY_RSA_PSS: bits > 2048
+        case EVP_PKEY_EC: bits > 256
+        default: false
+        }
     }
 
     deinit {

@@ -25,6 +25,9 @@ package final class TLSContext: @unchecked Sendable {
     let resumable: ClientSessionCache?
     /// A server that gives tickets: what they are encrypted with.
     let ticketKeys: TicketKeys?
+    /// Whether a handshake takes milliseconds here, because one of the private keys is of a slow kind: it is then not
+    /// for an event loop.
+    package let handshakeIsSlow: Bool
     /// One for each set of names that a server has credentials for; the first is the default.
     private let contexts: [OpenSSLContext]
     private let contextsByName: [String: Int]
@@ -48,8 +51,10 @@ package final class TLSContext: @unchecked Sendable {
         }
         var contexts: [OpenSSLContext] = []
         var groups: [Group] = []
+        var hasSlowKey = false
         for credentials in configuration.credentials {
             let loaded = try LoadedCredentials(credentials)
+            hasSlowKey = hasSlowKey || loaded.keyIsSlow
             // An RSA and an EC certificate of the same names share a context, in which OpenSSL chooses.
             if let index = groups.firstIndex(where: { $0.accepts(loaded) }) {
                 try contexts[index].show(loaded, credentials)
@@ -62,6 +67,7 @@ package final class TLSContext: @unchecked Sendable {
             }
         }
         self.contexts = contexts
+        handshakeIsSlow = hasSlowKey
         ticketKeys = configuration.sessionTickets ? try TicketKeys() : nil
         (contextsByName, contextsByWildcard) = Self.index(groups)
     }
@@ -75,9 +81,13 @@ package final class TLSContext: @unchecked Sendable {
         serverName = configuration.serverName
         resumable = configuration.sessionResumption ? ClientSessionCache() : nil
         let context = try OpenSSLContext(client: configuration)
+        var hasSlowKey = false
         if let credentials = configuration.credentials {
-            try context.show(try LoadedCredentials(credentials), credentials)
+            let loaded = try LoadedCredentials(credentials)
+            try context.show(loaded, credentials)
+            hasSlowKey = loaded.keyIsSlow
         }
+        handshakeIsSlow = hasSlowKey
         contexts = [context]
         ticketKeys = nil
         (contextsByName, contextsByWildcard) = ([:], [:])

@@ -1,5 +1,6 @@
 import ApusBase
 import Foundation
+import TestSupport
 import Testing
 
 @testable import ApusTLS

@@ -71,7 +71,7 @@ def described(client):
 
 # Welcome peers
 
-@pytest.mark.parametrize("name", ["server", "server-ec", "server-chain"])
+@pytest.mark.parametrize("name", ["server", "server-ec", "server-chain", "server-4096"])
 def test_all_four_methods_answer_grpcio(echo, certificates, start_echo, open_secure, name):
     call_in_four_ways(echo, echo.Stub(open_secure(start_echo(*certificates.options(name)))))
 
@@ -187,10 +187,11 @@ def test_a_client_is_known_on_a_resumed_session_too(certificates, start_scenario
 
 
 @pytest.mark.parametrize("delay", [0, 300])
-def test_what_follows_the_handshake_in_the_same_segment_is_not_lost(certificates, start_scenarios, delay):
+@pytest.mark.parametrize("name", ["server", "server-4096"])
+def test_what_follows_the_handshake_in_the_same_segment_is_not_lost(certificates, start_scenarios, name, delay):
     """A client sends its preface with the end of its handshake; a server that verifies keeps it until it is done."""
     pings = "--min-ping-milliseconds", 0, "--permit-pings-without-calls"
-    server = start_scenarios(*certificates.options("server", client_ca="ca"), "--tls-verification-ms", delay, *pings)
+    server = start_scenarios(*certificates.options(name, client_ca="ca"), "--tls-verification-ms", delay, *pings)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     session = certificates.client_context("client").wrap_bio(incoming, outgoing, server_hostname="localhost")
     with connect(server.address) as peer:

@@ -20,6 +20,7 @@ extension HTTP2Connection {
     final func receiveSecured(_ bytes: UnsafeRawBufferPointer) {
         // SAFETY: both buffers are the loop's, and are used up before anything else runs on the loop.
         guard let tls else { return }
+        if takesStepsElsewhere { return takeStep(.received(unsafe [UInt8](bytes))) }
         follow(unsafe tls.receive(bytes, plaintext: loop.plaintextScratch) { unsafe deliver($0) })
     }
 
@@ -68,6 +69,38 @@ extension HTTP2Connection {
         close("TLS: \(error)")
     }
 
+    // MARK: Steps that another thread takes
+
+    /// Whether TLS stands still: for a decision about the peer, or while another thread has it in hand.
+    var isHandshakeHeld: Bool { verification != nil || handshakeStep != nil }
+
+    /// Whether what comes next would hold up the loop.
+    var takesStepsElsewhere: Bool { !isSecured && tls?.context.handshakeIsSlow == true }
+
+    private func takeStep(_ event: HandshakeStep.Event) {
+        guard handshakeStep == nil, let tls else { return }
+        setInterest([])
+        handshakeStep = HandshakeStep(self, tls, event)
+    }
+
+    /// TLS is ours again.
+    final func handshakeStepEnded(_ state: TLSState, _ plaintext: [UInt8]) {
+        guard phase == .open, handshakeStep != nil else { return }
+        handshakeStep = nil
+        if isUnsentEmpty { setInterest(.read) }
+        // SAFETY: the bytes are the array's, which nobody changes.
+        if !plaintext.isEmpty { unsafe plaintext.withUnsafeBytes { unsafe deliver($0) } }
+        follow(state)
+    }
+
+    /// Nobody waits for TLS any more.
+    final func abandonHandshake() {
+        verification?.cancel()
+        verification = nil
+        handshakeStep?.abandon()
+        // It stays: the session is not ours until the step has ended, which is now never.
+    }
+
     // MARK: The application's decision
 
     /// Whether a decision about the peer is awaited.
@@ -80,15 +113,10 @@ extension HTTP2Connection {
         verification = PeerVerification(self, peer, verifier)
     }
 
-    /// Nobody waits for the decision any more.
-    final func endVerification() {
-        verification?.cancel()
-        verification = nil
-    }
-
     final func verificationEnded(_ refusal: String?) {
         guard phase == .open, isVerifying, let tls else { return }
         verification = nil
+        if takesStepsElsewhere { return takeStep(.decided(refusal: refusal)) }
         if isUnsentEmpty { setInterest(.read) }
         // SAFETY: the buffer is the loop's, and is used up before anything else runs on the loop.
         let state = unsafe tls.verificationEnded(refusal: refusal, plaintext: loop.plaintextScratch) {
@@ -101,7 +129,7 @@ extension HTTP2Connection {
 
     /// Writes what TLS itself has to say, and once it is established what the session has.
     final func flushSecured() {
-        guard let tls else { return }
+        guard let tls, handshakeStep == nil else { return }
         // SAFETY: there are no bytes at no address.
         guard isSecured else {
             _ = unsafe writeEncrypted(UnsafeRawBufferPointer(start: nil, count: 0), tls)
@@ -142,7 +170,7 @@ extension HTTP2Connection {
 
     /// The peer is told that nothing follows (close_notify), if the socket takes it.
     final func sayGoodbye() {
-        guard phase == .open, let tls else { return }
+        guard phase == .open, handshakeStep == nil, let tls else { return }
         tls.close()
         guard tls.hasOutput else { return }
         // SAFETY: the scratch buffer is the loop's and is used up before anything else runs on the loop.

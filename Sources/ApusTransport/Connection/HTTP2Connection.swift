@@ -40,6 +40,8 @@ class HTTP2Connection {
     var isSecured: Bool
     /// The application's decision about the peer, which is awaited: nothing is read until then.
     var verification: PeerVerification?
+    /// What another thread does with `tls` at the moment; the loop does not touch it meanwhile.
+    var handshakeStep: HandshakeStep?
     private var registration: EventLoop.Registration?
     private var interest: EventLoop.Interest = .read
     private(set) var phase = Phase.open
@@ -123,7 +125,7 @@ class HTTP2Connection {
         sayGoodbye()
         phase = .lingering
         tearDown(cause: cause)
-        endVerification()
+        abandonHandshake()
         do {
             try SystemCalls.shutdownWriting(descriptor)
             setInterest(.read)
@@ -144,7 +146,7 @@ class HTTP2Connection {
         if wasOpen { sayGoodbye() }
         phase = .closed
         loop.cancel(lingerTimer)
-        endVerification()
+        abandonHandshake()
         loop.cancel(pauseTimer)
         if let registration { loop.deregister(registration) }
         tearDown(cause: cause)
@@ -178,9 +180,13 @@ extension HTTP2Connection: DescriptorHandler {
     }
 
     private func read(_ readiness: EventLoop.Readiness) {
-        // A handshake's cryptography takes a good part of a millisecond: many at once would keep the loop's other
-        // connections waiting.
-        if !isSecured, !loop.mayDoCostlyUnit() { return }
+        if !isSecured {
+            // A peer that hangs up is told of whatever the interest is; its last word is read when the step is over.
+            if phase == .open, handshakeStep != nil { return noteFruitlessEvent(.read, readiness) }
+            // A handshake's cryptography takes a good part of a millisecond: many at once would keep the loop's other
+            // connections waiting.
+            if !takesStepsElsewhere, !loop.mayDoCostlyUnit() { return }
+        }
         for index in 0..<Self.readsPerTurnMax {
             // SAFETY: the scratch buffer is the loop's and is used up before anything else runs on the loop.
             let buffer = unsafe loop.readScratch
@@ -195,7 +201,7 @@ extension HTTP2Connection: DescriptorHandler {
                     droppedBytes += count
                     if droppedBytes > Self.lingerBytesMax { return close("it was closed") }
                 }
-                guard phase != .closed, count == buffer.count, !isVerifying, mayReadOn() else { return }
+                guard phase != .closed, count == buffer.count, !isHandshakeHeld, mayReadOn() else { return }
             case .wouldBlock:
                 if index == 0 { noteFruitlessEvent(.read, readiness) }
                 return
@@ -289,7 +295,7 @@ extension HTTP2Connection: TurnEndHandler {
         }
         unsent = []
         unsentStart = 0
-        setInterest(isVerifying ? [] : .read)
+        setInterest(isHandshakeHeld ? [] : .read)
         return true
     }
 
@@ -327,7 +333,7 @@ extension HTTP2Connection: TurnEndHandler {
 
     /// The socket is full. A peer that makes us answer and does not read is not read from either.
     private func waitForRoom() {
-        let mayRead = framer.queuedControlFrames <= queuedControlFramesMax && !isVerifying
+        let mayRead = framer.queuedControlFrames <= queuedControlFramesMax && !isHandshakeHeld
         setInterest(mayRead ? [.read, .write] : .write)
     }
 
