@@ -24,6 +24,7 @@ extension EventLoop {
 
         unsafe state.pointee.now = clock.now()
         unsafe state.pointee.costlyUnits = 0
+        unsafe state.pointee.codedBytes = 0
         startUnit()
         deliverEvents(eventCount)
         fireTimers()

@@ -31,6 +31,8 @@ package final class EventLoop: @unchecked Sendable {
         /// How many units of work that take long by nature (a TLS handshake's public-key cryptography) one turn does,
         /// so that they do not add up at the expense of everything else.
         package var costlyUnitsPerTurnMax = 2
+        /// Bytes that a turn may inflate, or as much work as that; about a millisecond.
+        package var codedBytesPerTurnMax = 512 * 1024
         /// How many timers one turn fires.
         package var timersPerTurnMax = 4096
 
@@ -222,6 +224,20 @@ package final class EventLoop: @unchecked Sendable {
         guard unsafe state.pointee.costlyUnits < configuration.costlyUnitsPerTurnMax else { return false }
         unsafe state.pointee.costlyUnits += 1
         return true
+    }
+
+    /// Whether this turn may compress and inflate more; what it has done is told to ``coded(bytes:)``. The loop's own
+    /// thread.
+    package var mayCode: Bool {
+        // SAFETY: as above.
+        assertCurrent()
+        return unsafe state.pointee.codedBytes < configuration.codedBytesPerTurnMax
+    }
+
+    package func coded(bytes: Int) {
+        // SAFETY: as above.
+        assertCurrent()
+        unsafe state.pointee.codedBytes += bytes
     }
 
     // MARK: Load

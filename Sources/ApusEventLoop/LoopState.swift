@@ -13,6 +13,8 @@ struct LoopState: ~Copyable {
     var unitStart: Int64 = 0
     /// Costly units that this turn has let through.
     var costlyUnits = 0
+    /// What compressing and inflating have cost this turn, in bytes.
+    var codedBytes = 0
     /// Whether work is refused, since the thread is about to end.
     var isClosed = false
     var work = WorkRing()

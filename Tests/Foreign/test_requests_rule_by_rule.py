@@ -103,6 +103,14 @@ def test_a_request_without_te_is_logged_and_accepted(start_scenarios, open_raw):
     assert server.log_has(r"\bte\b"), server.log
 
 
+def test_white_space_around_what_is_grpcs_own_is_no_part_of_it(raw):
+    """rule 11: as around any other value."""
+    stream = raw.open("Get", [("grpc-timeout", b" 5S\t"), ("grpc-encoding", b"identity "), ("x-a", b" b ")])
+    raw.data(stream, message(b"hi"), end_stream=True)
+    answer = raw.result(stream)
+    assert (answer.status, answer.messages) == (0, [b"hi"])
+
+
 @pytest.mark.parametrize("timeout", ["", "S", "1", "1s", "1x", "123456789S", "-1S", "+1S", "1.5S", "0x1S", "1SS", "1 S",
                                      "\u0661S", "1S,1S"])
 def test_a_malformed_timeout_is_internal(raw, timeout):

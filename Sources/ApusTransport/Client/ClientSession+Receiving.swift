@@ -14,7 +14,8 @@ extension ClientSession {
         return false
     }
 
-    private func refuse(_ fields: Confined<ResponseFields>, _ stream: ClientStreamHandle) {
+    /// Fails the call of a block that cannot be accepted, of which nothing more is looked at.
+    func refuse(_ fields: Confined<ResponseFields>, _ stream: ClientStreamHandle) {
         forgetFields()
         guard fields.value.isOverLimit else {
             let message = "a -bin metadata value of the response is not base64"

@@ -15,6 +15,8 @@ final class ClientSession: HTTP2Session, TimerHandler {
     let trailers = Confined(ResponseFields())
     /// The one of the two that is being read.
     private(set) var block: Confined<ResponseFields>
+    /// Whose block that is.
+    private var blockStream: ClientStreamHandle?
     /// Whether a call was made on this connection, and whether the server has answered one.
     private(set) var hasOpened = false
     /// The carrier is to know of the next call.
@@ -239,8 +241,10 @@ final class ClientSession: HTTP2Session, TimerHandler {
     // MARK: What comes in; see `ClientSession+Receiving.swift`
 
     override func responseFieldsBegan(_ context: StreamContext) -> ResponseBlock {
-        let isHead = ClientStreamHandle(context).value.state.awaitsHead
+        let stream = ClientStreamHandle(context)
+        let isHead = stream.value.state.awaitsHead
         block = isHead ? head : trailers
+        blockStream = stream
         return isHead ? .head : .trailers
     }
 
@@ -248,6 +252,11 @@ final class ClientSession: HTTP2Session, TimerHandler {
 
     override func fieldReceived(name: Span<UInt8>, value: Span<UInt8>) {
         block.value.add(name: name, value: value, settings)
+        guard block.value.isOverLimit, let stream = blockStream else { return }
+        // What is only just over the limit is read to its end, so that the error can say how long it is.
+        if settings.isFarOverLimit(listBytes: block.value.listBytes, fields: block.value.fieldCount) {
+            refuse(block, stream)
+        }
     }
 
     override func invalidFieldReceived(_ context: StreamContext) {
@@ -280,8 +289,8 @@ final class ClientSession: HTTP2Session, TimerHandler {
 
     override func goAwayReceived(_ code: HTTP2ErrorCode, lastStreamID: Int32, debugData: String) {
         goAway = debugData.isEmpty ? "\(code)" : "\(code): \(debugData)"
-        if code == .enhanceYourCalm { carrier?.sessionWasToldToCalmDown(debugData) }
         guard !hot.value.isDraining else { return }
+        if code == .enhanceYourCalm { carrier?.sessionWasToldToCalmDown(debugData) }
         hot.value.isDraining = true
         carrier?.sessionDrains()
         moveUnsentCalls()

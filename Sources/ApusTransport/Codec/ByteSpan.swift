@@ -25,6 +25,19 @@ extension Span<UInt8> {
         }
     }
 
+    /// A part without the white space at its edges (RFC 9110 §5.5).
+    func trimmed(_ part: Range<Int>) -> Range<Int> {
+        var start = part.lowerBound
+        var end = part.upperBound
+        while start < end, self[start].isSpace { start += 1 }
+        while end > start, self[end - 1].isSpace { end -= 1 }
+        return start..<end
+    }
+
+    /// Whether it begins or ends with white space.
+    @inline(__always)
+    var hasSpaceAtEdge: Bool { count > 0 && (self[0].isSpace || self[count - 1].isSpace) }
+
     /// Whether `count` bytes from `offset` equal those of `other` from `start`; the caller has checked that they are
     /// there.
     @inline(__always)
@@ -66,6 +79,10 @@ extension Span<UInt8> {
             return unsafe memcmp(start, text.utf8Start, text.utf8CodeUnitCount) == 0
         }
     }
+}
+
+extension UInt8 {
+    fileprivate var isSpace: Bool { self == 0x20 || self == 0x09 }
 }
 
 extension Array where Element == UInt8 {

@@ -31,15 +31,15 @@ struct IncomingMetadata {
         differs = false
     }
 
-    /// Takes a field in that is none of those that gRPC or HTTP/2 give a meaning.
+    /// Takes a field in that is none of those that gRPC or HTTP/2 give a meaning; its value without white space at the
+    /// edges.
     ///
     /// - Returns: `false` for a `-bin` value that is not base64.
     mutating func add(name: Span<UInt8>, value: Span<UInt8>) -> Bool {
         // The names that begin with `grpc-` are gRPC's own; a few are there for applications.
         if name.hasPrefix("grpc-"), !Self.isForApplications(name) { return true }
         if name.hasSuffix("-bin") { return addBinary(name, value) }
-        let (start, count) = Self.trimmed(value)
-        addEntry(name, value, from: start, count: count)
+        addEntry(name, value)
         return true
     }
 
@@ -47,25 +47,32 @@ struct IncomingMetadata {
         Metadata.settableReservedNames.contains(String(decoding: [UInt8](copying: name), as: UTF8.self))
     }
 
+    /// How many values a `-bin` field has beyond the first.
+    static func furtherValues(in value: Span<UInt8>) -> Int {
+        var commas = 0
+        for index in 0..<value.count where value[index] == UInt8(ascii: ",") { commas += 1 }
+        return commas
+    }
+
     /// A `-bin` value may be several, joined by commas (PROTOCOL-HTTP2.md, "Custom-Metadata").
     private mutating func addBinary(_ name: Span<UInt8>, _ value: Span<UInt8>) -> Bool {
-        let text = [UInt8](copying: value)
-        for part in text.split(separator: UInt8(ascii: ","), omittingEmptySubsequences: false) {
-            let piece = Array(part)
-            let (start, count) = Self.trimmed(piece.span)
-            let trimmed = Array(piece[start..<(start + count)])
-            guard let decoded = Base64.decode(trimmed.span) else { return false }
-            addEntry(name, decoded.span, from: 0, count: decoded.count)
+        var start = 0
+        while start <= value.count {
+            var end = start
+            while end < value.count, value[end] != UInt8(ascii: ",") { end += 1 }
+            guard let decoded = Base64.decode(value.extracting(value.trimmed(start..<end))) else { return false }
+            addEntry(name, decoded.span)
+            start = end + 1
         }
         return true
     }
 
-    private mutating func addEntry(_ name: Span<UInt8>, _ value: Span<UInt8>, from start: Int, count: Int) {
+    private mutating func addEntry(_ name: Span<UInt8>, _ value: Span<UInt8>) {
         // What the flat form cannot hold, no application can mean: it is not shown.
         guard name.count <= Metadata.nameBytesMax else { return }
         if !differs {
-            if metadata.hasEntry(at: matched, name: name, value: value, from: start, count: count) {
-                matched += Metadata.entryHeaderBytes + name.count + count
+            if metadata.hasEntry(at: matched, name: name, value: value) {
+                matched += Metadata.entryHeaderBytes + name.count + value.count
                 return
             }
             differs = true
@@ -73,44 +80,28 @@ struct IncomingMetadata {
         }
         new.append(UInt8(truncatingIfNeeded: name.count))
         new.append(UInt8(truncatingIfNeeded: name.count >> 8))
-        for shift in stride(from: 0, to: 32, by: 8) { new.append(UInt8(truncatingIfNeeded: count >> shift)) }
+        for shift in stride(from: 0, to: 32, by: 8) { new.append(UInt8(truncatingIfNeeded: value.count >> shift)) }
         new.append(copying: name)
-        new.append(copying: value, from: start, count: count)
-    }
-
-    /// The value without white space at its edges (RFC 9110 §5.5).
-    @inline(__always)
-    private static func trimmed(_ value: Span<UInt8>) -> (start: Int, count: Int) {
-        var start = 0
-        var end = value.count
-        while start < end, value[start] == 0x20 || value[start] == 0x09 { start += 1 }
-        while end > start, value[end - 1] == 0x20 || value[end - 1] == 0x09 { end -= 1 }
-        return (start, end - start)
+        new.append(copying: value)
     }
 }
 
 extension Metadata {
     /// Whether the entry at a place in ``packed`` has that name and value.
-    fileprivate func hasEntry(
-        at position: Int,
-        name: Span<UInt8>,
-        value: Span<UInt8>,
-        from start: Int,
-        count: Int
-    ) -> Bool {
+    fileprivate func hasEntry(at position: Int, name: Span<UInt8>, value: Span<UInt8>) -> Bool {
         // SAFETY: the spans are valid for the call; lengths are checked against what is there before anything is
         // compared.
         unsafe packed.withUnsafeBytes { packed in
             let header = Self.entryHeaderBytes
-            guard position + header + name.count + count <= packed.count else { return false }
+            guard position + header + name.count + value.count <= packed.count else { return false }
             let nameBytes = unsafe packed.loadUnaligned(fromByteOffset: position, as: UInt16.self)
             let valueBytes = unsafe packed.loadUnaligned(fromByteOffset: position + 2, as: UInt32.self)
-            guard UInt16(littleEndian: nameBytes) == name.count, UInt32(littleEndian: valueBytes) == count else {
+            guard UInt16(littleEndian: nameBytes) == name.count, UInt32(littleEndian: valueBytes) == value.count else {
                 return false
             }
             let nameStart = position + header
             return unsafe name.elementsEqual(packed, from: nameStart, offset: 0, count: name.count)
-                && value.elementsEqual(packed, from: nameStart + name.count, offset: start, count: count)
+                && value.elementsEqual(packed, from: nameStart + name.count, offset: 0, count: value.count)
         }
     }
 }

@@ -12,9 +12,16 @@ extension MessageEncodings {
     static let inflatedOnLoopBytesMax = 16 * 1024
     static let inflatedOnLoopResultBytesMax = 128 * 1024
 
-    /// Whether this thread, being a loop's, is not to compress so much.
+    /// To compress a byte takes as long as to inflate so many.
+    private static let compressionFactor = 8
+
+    /// Whether this thread, being a loop's, is not to compress so much, or has done enough in this turn. If not, the
+    /// caller does it: it is counted.
     static func mustLeaveLoop(toCompress bytes: Int) -> Bool {
-        bytes > compressedOnLoopBytesMax && EventLoop.current != nil
+        guard let loop = EventLoop.current else { return false }
+        if bytes > compressedOnLoopBytesMax || !loop.mayCode { return true }
+        loop.coded(bytes: bytes * compressionFactor)
+        return false
     }
 
     /// The message compressed, on this thread; `nil` when it is to be sent as it is.
@@ -43,9 +50,12 @@ extension MessageEncodings {
         _ index: Index,
         bytesMax: Int
     ) async -> Result<[UInt8], DecompressionError> {
-        guard EventLoop.current != nil else { return inflate(message, index, bytesMax: bytesMax) }
-        if message.count <= Self.inflatedOnLoopBytesMax {
+        guard let loop = EventLoop.current else { return inflate(message, index, bytesMax: bytesMax) }
+        // Many that are small each are as much work as one that is large.
+        if message.count <= Self.inflatedOnLoopBytesMax, loop.mayCode {
             let result = inflate(message, index, bytesMax: min(bytesMax, Self.inflatedOnLoopResultBytesMax))
+            let bytes = (try? result.get().count) ?? Self.inflatedOnLoopResultBytesMax
+            loop.coded(bytes: message.count + bytes)
             // Few bytes may be a large message all the same: how large, only inflating tells.
             guard case .failure(.overLimit) = result, bytesMax > Self.inflatedOnLoopResultBytesMax else {
                 return result

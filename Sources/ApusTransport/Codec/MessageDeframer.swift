@@ -5,6 +5,8 @@
 /// that came, not with the length that was promised.
 struct MessageDeframer {
     static let prefixBytes = 5
+    /// How much room a message that begins is given, for each byte of it that is here.
+    private static let roomFactor = 4
 
     enum Event {
         /// A message is whole.
@@ -75,7 +77,8 @@ struct MessageDeframer {
             if flag == 1, !isEncoded { return .failed(.compressedWithoutEncoding) }
             expectedBytes = Int(prefix & 0xFFFF_FFFF)
             if expectedBytes > bytesMax { return .failed(.tooLarge(bytes: expectedBytes, limit: bytesMax)) }
-            partial.reserveCapacity(min(expectedBytes, 64 * 1024))
+            // Not for what is promised: a peer that sends prefixes alone must not have us keep room for messages.
+            partial.reserveCapacity(min(expectedBytes, Self.roomFactor * (bytes.count - position)))
         }
         let wanted = expectedBytes - partial.count
         let taken = min(wanted, bytes.count - position)

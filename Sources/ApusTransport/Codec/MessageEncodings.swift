@@ -60,15 +60,20 @@ package final class MessageEncodings: Sendable {
     /// Of an encoding that is not identity.
     func codec(_ index: Index) -> any CompressionCodec { entries[Int(index) - 1].codec }
 
+    /// More than a client has, even one with many that are not known here.
+    private static let acceptedNamesMax = 32
+
     /// The encodings that a list of names has (`grpc-accept-encoding`): a set of bits, the lowest for the first. Names
-    /// that are not known do not count.
+    /// that are not known do not count, nor does what stands behind the first ``acceptedNamesMax``.
     func accepted(in list: Span<UInt8>) -> UInt16 {
         var accepted: UInt16 = 0
-        for part in [UInt8](copying: list).split(separator: UInt8(ascii: ",")) {
-            let name = Array(part.drop { $0 == 0x20 || $0 == 0x09 })
-            guard let end = name.lastIndex(where: { $0 != 0x20 && $0 != 0x09 }) else { continue }
-            let trimmed = Array(name[...end])
-            guard let index = index(named: trimmed.span), index != Self.identity else { continue }
+        var start = 0
+        for _ in 0..<Self.acceptedNamesMax where start < list.count {
+            var end = start
+            while end < list.count, list[end] != UInt8(ascii: ",") { end += 1 }
+            let name = list.trimmed(start..<end)
+            start = end + 1
+            guard let index = index(named: list.extracting(name)), index != Self.identity else { continue }
             accepted |= 1 << (index - 1)
         }
         return accepted

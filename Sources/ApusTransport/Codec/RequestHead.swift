@@ -69,10 +69,25 @@ struct RequestHead {
     mutating func count(name: Span<UInt8>, value: Span<UInt8>) {
         listBytes += name.count + value.count + 32
         fieldCount += 1
+        if name.hasSuffix("-bin") { countFurtherValues(name, value) }
     }
 
-    /// Takes a field in.
+    /// Several values in one field count as the fields that they are short for: each gets a copy of the name.
+    @inline(never)
+    private mutating func countFurtherValues(_ name: Span<UInt8>, _ value: Span<UInt8>) {
+        let further = IncomingMetadata.furtherValues(in: value)
+        listBytes += further * (name.count + 32)
+        fieldCount += further
+    }
+
+    /// Takes a field in; white space at the edges is no part of its value (RFC 9110 §5.5).
     mutating func add(name: Span<UInt8>, value: Span<UInt8>) {
+        // A pseudo-header field with white space is not one without.
+        if !value.hasSpaceAtEdge || name.hasPrefix(":") { return take(name: name, value: value) }
+        take(name: name, value: value.extracting(value.trimmed(0..<value.count)))
+    }
+
+    private mutating func take(name: Span<UInt8>, value: Span<UInt8>) {
         switch name.count {
         case 2 where name.elementsEqual("te"):
             if value.elementsEqual("trailers") { flags.insert(.acceptsTrailers) }
@@ -106,7 +121,7 @@ struct RequestHead {
     /// This head is the last one again, but for its deadline.
     mutating func changeTimeout(_ value: Span<UInt8>, oldValueBytes: Int) {
         listBytes += value.count - oldValueBytes
-        setTimeout(value)
+        setTimeout(value.hasSpaceAtEdge ? value.extracting(value.trimmed(0..<value.count)) : value)
     }
 
     private mutating func setTimeout(_ value: Span<UInt8>) {

@@ -52,13 +52,20 @@ struct ResponseFields {
 
     /// Takes a field in, unless a limit is reached.
     mutating func add(name: Span<UInt8>, value: Span<UInt8>, _ settings: HTTP2Settings) {
-        listBytes += name.count + value.count + 32
-        fieldCount += 1
+        let further = name.hasSuffix("-bin") ? IncomingMetadata.furtherValues(in: value) : 0
+        listBytes += name.count + value.count + 32 + further * (name.count + 32)
+        fieldCount += 1 + further
         if listBytes > settings.maxHeaderListBytes || fieldCount > settings.maxHeaderFields { isOverLimit = true }
-        if !isOverLimit { add(name: name, value: value) }
+        if isOverLimit { return }
+        // White space at the edges is no part of a value (RFC 9110 §5.5); but it may be of a message.
+        if value.hasSpaceAtEdge, !name.elementsEqual("grpc-message") {
+            take(name: name, value: value.extracting(value.trimmed(0..<value.count)))
+        } else {
+            take(name: name, value: value)
+        }
     }
 
-    private mutating func add(name: Span<UInt8>, value: Span<UInt8>) {
+    private mutating func take(name: Span<UInt8>, value: Span<UInt8>) {
         switch name.count {
         case 7 where name.elementsEqual(":status"): httpStatus = Self.number(value, digitsMax: 3) ?? 0
         case 11 where name.elementsEqual("grpc-status"):

@@ -14,7 +14,9 @@ extension ServerConnection {
     func startTimes() {
         if let times = shard.limits.keepalive {
             keepalive = Keepalive(times)
-            limitUnacknowledged(times.timeout)
+            // The kernel counts the time of a peer that acknowledges and takes nothing as well: that is the write
+            // stall's, which must not be cut short.
+            if let stall = shard.limits.writeStallTimeout { limitUnacknowledged(max(times.timeout, stall)) }
             checkKeepalive()
         }
         if let idle = shard.limits.maxConnectionIdle { setAlarm(.idle, idle) }

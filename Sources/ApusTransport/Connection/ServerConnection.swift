@@ -113,9 +113,10 @@ final class ServerConnection: HTTP2Connection {
         onClose()
         shard.remove(self)
         if wasOpen, openCallsAtEnd > 0 {
-            shard.logger.info(
+            shard.faultLog.log(
+                .info,
                 "lost a connection with calls open",
-                metadata: ["peer": "\(peer.address)", "calls": "\(openCallsAtEnd)", "cause": "\(cause)"]
+                ["peer": "\(peer.address)", "calls": "\(openCallsAtEnd)", "cause": "\(cause)"]
             )
         } else {
             shard.logger.debug("closed a connection", metadata: ["peer": "\(peer.address)", "cause": "\(cause)"])

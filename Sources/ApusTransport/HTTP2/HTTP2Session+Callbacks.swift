@@ -72,7 +72,7 @@ enum HTTP2Callbacks {
         unsafe withSession(userData) { session in
             if let stream = session.context(of: streamID) { session.invalidFieldReceived(stream) }
         }
-        return 0
+        return abandonedBlock
     }
 
     private static let onFrameReceived: nghttp2_on_frame_recv_callback = { _, frame, userData in

@@ -47,6 +47,8 @@ class HTTP2Session {
     private var recentFields: Confined<RecentHead>
     /// Whether the fields that come in are those of a block that is ours to read.
     private var isReadingFields = false
+    /// Of the block of header fields under way, when nobody reads it: its stream, and what it has come to.
+    private var unread = UnreadBlock()
     /// The stream whose block of header fields has begun and not ended, 0 if none, and how many blocks have begun: by
     /// that a block is known that stays under way.
     private var blockStreamID: Int32 = 0
@@ -132,7 +134,11 @@ class HTTP2Session {
     func fieldReceived(name: Span<UInt8>, value: Span<UInt8>) {}
     /// A head has so far the fields of the last one, but another value of the field that changes from call to call.
     func fieldChanged(value: Span<UInt8>, oldValueBytes: Int) {}
-    /// A field with a byte that HTTP/2 forbids in names or values (RFC 9113 §8.2.1). The stream is reset.
+    /// A block that nobody reads (trailers of a request, the head of a stream that was refused) is far over the limits
+    /// of a head, and its stream is reset.
+    func unreadBlockIsTooLarge() {}
+    /// A field with a byte that HTTP/2 forbids in names or values (RFC 9113 §8.2.1). The stream is reset, and nothing
+    /// more of the block is looked at.
     func invalidFieldReceived(_ stream: StreamContext) {}
     /// A head is whole and well-formed HTTP/2. Its fields were received since ``fieldsBegan()``, or are those of the
     /// last head.
@@ -299,8 +305,11 @@ extension HTTP2Session {
         forgetBrokenBlock()
         blockStreamID = streamID
         blocksBegun &+= 1
-        guard isHead, let session = unsafe session else { return }
-        guard let context = requestBegan(streamID) else { return reset(streamID, .refusedStream) }
+        guard isHead, let session = unsafe session else { return unreadBlockBegan(streamID) }
+        guard let context = requestBegan(streamID) else {
+            unreadBlockBegan(streamID)
+            return reset(streamID, .refusedStream)
+        }
         unsafe nghttp2_session_set_stream_user_data(session, streamID, context.pointer)
         recentStreamID = streamID
         unsafe recentContext = context.pointer
@@ -311,7 +320,7 @@ extension HTTP2Session {
     /// A block of header fields begins on a stream of a client.
     final func responseFieldsBegan(_ streamID: Int32) {
         forgetBrokenBlock()
-        guard let stream = context(of: streamID) else { return }
+        guard let stream = context(of: streamID) else { return unreadBlockBegan(streamID) }
         recentFields = responseFieldsBegan(stream) == .head ? recentHead : recentTrailers
         isReadingFields = true
         recentFields.value.begin()
@@ -327,6 +336,8 @@ extension HTTP2Session {
     @inline(__always)
     final func blockEnded() { blockStreamID = 0 }
 
+    private final func unreadBlockBegan(_ streamID: Int32) { unread = UnreadBlock(streamID: streamID) }
+
     /// - Returns: what nghttp2 is told.
     @inline(__always)
     final func received(_ name: CountedBytes, _ value: CountedBytes) -> CInt {
@@ -337,9 +348,19 @@ extension HTTP2Session {
     /// A field that is not the very one that stood there in the last head.
     @inline(never)
     private final func receivedOther(_ name: CountedBytes, _ value: CountedBytes) -> CInt {
-        guard isReadingFields else { return 0 }
+        guard isReadingFields else { return receivedUnread(name, value) }
         compare(name, value)
         return isReadingFields ? 0 : HTTP2Callbacks.abandonedBlock
+    }
+
+    /// A field of a block that nobody reads. nghttp2 checks each byte of it all the same, and a byte on the wire may
+    /// stand for thousands: a block that is far over what a head may be is not gone through to its end.
+    private final func receivedUnread(_ name: CountedBytes, _ value: CountedBytes) -> CInt {
+        unread.add(nameBytes: name.withSpan { $0.count }, valueBytes: value.withSpan { $0.count })
+        guard settings.isFarOverLimit(listBytes: unread.listBytes, fields: unread.fieldCount) else { return 0 }
+        unreadBlockIsTooLarge()
+        reset(unread.streamID, .enhanceYourCalm)
+        return HTTP2Callbacks.abandonedBlock
     }
 
     @inline(__always)

@@ -13,6 +13,17 @@ package struct HTTP2Settings: Sendable {
 
     package init() {}
 
+    /// How far a block of header fields may go beyond its limits and still be gone through: each byte of a value is
+    /// checked, and each field costs a call.
+    private static let listBytesFactor = 16
+    private static let fieldsFactor = 4
+
+    /// Whether a block is beyond what is worth an answer: a field of one byte may stand for thousands.
+    @inline(__always)
+    func isFarOverLimit(listBytes: Int, fields: Int) -> Bool {
+        listBytes / Self.listBytesFactor > maxHeaderListBytes || fields / Self.fieldsFactor > maxHeaderFields
+    }
+
     /// Streams over the limit are refused, which leaves a client's others alone (RFC 9113 §5.1.2); one that opens this
     /// many at once does not care, and loses the connection.
     var streamsUntilFault: UInt32 {

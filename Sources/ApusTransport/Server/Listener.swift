@@ -12,6 +12,7 @@ final class Listener: DescriptorHandler, TimerHandler {
     private let socket: ListeningSocket
     private let loop: EventLoop
     private let logger: Logger
+    private let faultLog: PeerFaultLog
     private let mayAccept: () -> Bool
     private let accepted: (CInt, RawSocketAddress) -> Void
     private var registration: EventLoop.Registration?
@@ -31,6 +32,7 @@ final class Listener: DescriptorHandler, TimerHandler {
         self.socket = socket
         self.loop = loop
         self.logger = logger
+        self.faultLog = PeerFaultLog(logger: logger, loop: loop)
         self.mayAccept = mayAccept
         self.accepted = accepted
     }
@@ -76,9 +78,11 @@ final class Listener: DescriptorHandler, TimerHandler {
     private func pauseUntilConnectionCloses() {
         isFull = true
         setInterest([])
-        logger.warning(
+        // This comes again with each connection that closes while another waits.
+        faultLog.log(
+            .warning,
             "the server has as many connections as it may; new ones wait",
-            metadata: ["address": "\(socket.localAddress)"]
+            ["address": "\(socket.localAddress)"]
         )
     }
 

@@ -97,6 +97,9 @@ extension ServerCall {
         switch result {
         case .success(let request):
             setRequest(request)
+            if loop.isCurrent { return session?.hold(inflated: request.count, self) }
+            // Not waited for: the count is on its way before the handler's end is.
+            loop.execute { _ = self.session?.hold(inflated: request.count, self) }
             return nil
         case .failure(let error): return requestError(error)
         }

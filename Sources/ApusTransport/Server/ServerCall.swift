@@ -44,6 +44,9 @@ package final class ServerCall: @unchecked Sendable {
         var reader = Reader.none
         var writers: [Suspension<Void>] = []
         var isReadElsewhere = false
+        var inflatedBytes = 0
+        /// The reply is being compressed, though the handler has returned.
+        var repliesLater = false
         /// The next of the call objects that wait to be used again.
         var nextSpare: ServerCall?
     }
@@ -182,6 +185,17 @@ package final class ServerCall: @unchecked Sendable {
         set { head.value.requestIsCompressed = newValue }
     }
 
+    /// What the session counts of a request that was inflated, until its handler returns.
+    var inflatedBytes: Int {
+        get { hot.value.inflatedBytes }
+        set { hot.value.inflatedBytes = newValue }
+    }
+
+    var repliesLater: Bool {
+        get { hot.value.repliesLater }
+        set { hot.value.repliesLater = newValue }
+    }
+
     /// The one request of a method that takes one.
     func setRequest(_ message: consuming [UInt8]) { head.value.request = message }
 
@@ -277,7 +291,11 @@ extension ServerCall {
     func run() async {
         // Reset between the decision to start the handler and its task's turn: then it need not start.
         if isOver { return deliver(.done) }
-        if requestIsCompressed, let error = await inflateRequest() { return deliver(.failed(error)) }
+        if requestIsCompressed {
+            if let error = await inflateRequest() { return deliver(.failed(error)) }
+            // Or while it was inflated.
+            if isOver { return deliver(.done) }
+        }
         let context = CallContext(self)
         let handler = withMethod { $0.handler }
         do {

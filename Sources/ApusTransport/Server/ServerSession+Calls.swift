@@ -77,11 +77,12 @@ extension ServerSession {
     /// An asynchronous handler returned.
     func handlerEnded(_ call: ServerCall, _ completion: HandlerCompletion) {
         hot.value.runningHandlers -= 1
+        if call.inflatedBytes > 0 { releaseInflated(call) }
         call.handlerReturned()
         shard.runningHandlersInServer?.decrement()
         call.withMethod { complete(call, completion, $0) }
         call.letWaitersGo()
-        call.session = nil
+        if !call.repliesLater { call.session = nil }
     }
 
     /// Sends what the handler's end means, unless the call ended before.
@@ -202,8 +203,12 @@ extension ServerSession {
     }
 
     private func makeRoom(_ bytes: Int, by stream: StreamHandle) {
-        hot.value.bufferedBytes -= bytes
         if hot.value.firstInLine == stream { hot.value.firstInLine = nil }
+        makeRoom(bytes)
+    }
+
+    func makeRoom(_ bytes: Int) {
+        hot.value.bufferedBytes -= bytes
         while !hot.value.waitingForRoom.isEmpty,
             hot.value.firstInLine == nil || hot.value.bufferedBytes <= limits.connectionBufferBytes
         {

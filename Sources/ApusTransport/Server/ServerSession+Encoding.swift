@@ -44,7 +44,8 @@ extension ServerSession {
         resume(stream)
     }
 
-    /// Compresses the reply of a synchronous handler that chose so while it ran.
+    /// Compresses the reply of a handler whose call was found to be compressed when it had returned: of a synchronous
+    /// one that chose so while it ran, or where another thread did at the last moment.
     @inline(never)
     func compressAndReply(
         _ message: consuming [UInt8],
@@ -60,6 +61,7 @@ extension ServerSession {
         hot.value.runningHandlers += 1
         _ = shard.runningHandlersInServer?.increment(upTo: .max)
         stream.value.call = call
+        call.repliesLater = true
         let streamID = stream.value.id
         OffLoopThreads.submit {
             let reply = call.encode(message)
@@ -69,6 +71,7 @@ extension ServerSession {
 
     /// A synchronous handler's call, which has let go of its stream, takes it up again, unless it ended.
     private func finish(_ call: ServerCall, _ reply: EncodedReply, _ streamID: Int32) {
+        call.repliesLater = false
         if let context = context(of: streamID) {
             let stream = StreamHandle(context)
             if stream.value.call === call { call.stream = stream }

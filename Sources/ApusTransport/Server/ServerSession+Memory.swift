@@ -25,6 +25,21 @@ extension ServerSession {
         stream.value.outbound.append(message, isCompressed: isCompressed)
     }
 
+    /// A request was inflated, and its handler has it until it returns: a few bytes on the wire may be millions.
+    ///
+    /// - Returns: why the call cannot go on, when the server holds too much.
+    func hold(inflated bytes: Int, _ call: ServerCall) -> RPCError? {
+        call.inflatedBytes = bytes
+        hot.value.bufferedBytes += bytes
+        return hot.value.bufferedBytes > Self.noteStepBytes && isOverServersLimit() ? Self.serverIsFull : nil
+    }
+
+    func releaseInflated(_ call: ServerCall) {
+        let bytes = call.inflatedBytes
+        call.inflatedBytes = 0
+        makeRoom(bytes)
+    }
+
     /// Whether a connection that holds much takes part in holding too much.
     @inline(never)
     func isOverServersLimit() -> Bool {

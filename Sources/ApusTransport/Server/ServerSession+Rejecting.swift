@@ -55,6 +55,7 @@ extension ServerSession {
         if rejection.allowsPostOnly { hot.value.fields.add("allow", "POST") }
         if rejection.namesEncodings { hot.value.fields.add("grpc-accept-encoding", shard.encodings.acceptValue) }
         addStatus(rejection.error)
+        hot.value.callFramesSent &+= 1
         submitResponseWithoutBody(stream.value.id, head: hot.value.fields)
         announceOutput()
     }

@@ -23,11 +23,6 @@ final class ServerSession: HTTP2Session {
     let hot: Confined<Hot>
     private var budgets: PeerBudgets
 
-    /// How far a head may go beyond its limits and be answered: each byte of a value is checked, and each field costs
-    /// a call.
-    private static let listBytesFactor = 16
-    private static let fieldsFactor = 4
-
     /// What every request touches.
     struct Hot {
         /// Handlers that run for this connection, streams that were reset meanwhile included.
@@ -105,14 +100,12 @@ final class ServerSession: HTTP2Session {
     override func fieldReceived(name: Span<UInt8>, value: Span<UInt8>) {
         hot.value.head.count(name: name, value: value)
         if !isOverLimit { return hot.value.head.add(name: name, value: value) }
-        if isFarOverLimit { abandonHead() }
+        if settings.isFarOverLimit(listBytes: hot.value.head.listBytes, fields: hot.value.head.fieldCount) {
+            abandonHead()
+        }
     }
 
-    /// Whether the head under way is beyond what is worth an answer: a field of one byte may stand for thousands.
-    private var isFarOverLimit: Bool {
-        hot.value.head.listBytes / Self.listBytesFactor > settings.maxHeaderListBytes
-            || hot.value.head.fieldCount / Self.fieldsFactor > settings.maxHeaderFields
-    }
+    override func unreadBlockIsTooLarge() { note(budgets.streamBrokeRules(now: loop.now)) }
 
     private func abandonHead() {
         // The last stream that was opened is the one whose head is read.
@@ -172,7 +165,7 @@ final class ServerSession: HTTP2Session {
     private func noteMissingTrailers() {
         guard !hot.value.missingTrailersAreNoted else { return }
         hot.value.missingTrailersAreNoted = true
-        logger.info("requests come without \"te: trailers\"", metadata: ["peer": "\(peer.address)"])
+        shard.faultLog.log(.info, "requests come without \"te: trailers\"", ["peer": "\(peer.address)"])
     }
 
     /// The method of `:path`; looked up only when it is not the last head's.

@@ -40,7 +40,7 @@ import Testing
         ("application/grpc", true), ("application/grpc+proto", true), ("application/grpc;charset=utf-8", true),
         ("application/grpc+", true), ("application/grpc-web", false), ("application/grpc-web+proto", false),
         ("application/grpcx", false), ("application/json", false), ("application/grp", false), ("", false),
-        ("text/plain;application/grpc", false), ("application/grpc ", false),
+        ("text/plain;application/grpc", false), ("application/grpc ", true), ("application/grpc x", false),
     ])
     func `the content type is gRPC's or not`(type: String, isGRPC: Bool) {
         #expect(head([("content-type", type)]).isGRPC == isGRPC)

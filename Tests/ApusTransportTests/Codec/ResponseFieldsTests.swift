@@ -74,11 +74,38 @@ import Testing
 
     @Test(arguments: [
         ("0", ResponseFields.Status.code(0)), ("16", .code(16)), ("00", .code(0)), ("999999999", .code(999_999_999)),
-        ("1000000000", .malformed), ("", .malformed), ("-1", .malformed), ("+1", .malformed), ("1 ", .malformed),
+        ("1000000000", .malformed), ("", .malformed), ("-1", .malformed), ("+1", .malformed), ("1 2", .malformed),
         ("0x1", .malformed), ("OK", .malformed), ("१", .malformed),
     ])
     func `grpc-status is a number`(text: String, status: ResponseFields.Status) {
         #expect(read(("grpc-status", text)).status == status)
+    }
+
+    @Test func `rule 11: white space at the edges of a value is not part of it, but for a message's`() {
+        let fields = read(
+            ("grpc-status", " 5\t"),
+            ("grpc-message", " a "),
+            ("content-type", "application/grpc "),
+            ("grpc-encoding", " gzip"),
+            ("a", " \t b \tc\t "),
+            ("b", "  "),
+            ("c", "")
+        )
+        #expect(fields.status == .code(5))
+        #expect(fields.message == Array(" a ".utf8))
+        #expect(fields.contentTypeIsGRPC)
+        #expect(fields.encoding == Array("gzip".utf8))
+        #expect(fields.metadata == ["a": "b \tc", "b": "", "c": ""])
+    }
+
+    @Test func `several values in one field count as many, and none of them is kept when they are too many`() {
+        var block = ResponseFields()
+        let name = String(repeating: "n", count: 1000) + "-bin"
+        read([(name, String(repeating: ",", count: 100))], into: &block)
+        #expect(block.fieldCount == 101)
+        #expect(block.listBytes == 101 * (name.utf8.count + 32) + 100)
+        #expect(!block.isSound)
+        #expect(block.metadata.isEmpty)
     }
 
     @Test func `a block without grpc-status has none`() { #expect(read((":status", "200")).status == .missing) }
@@ -160,10 +187,6 @@ import Testing
         #expect(metadata["grpc-previous-rpc-attempts"] == "2")
         #expect(metadata.bytes(for: "grpc-trace-bin") == [[0]])
         #expect(metadata["grpc"] == "3")
-    }
-
-    @Test func `white space at the edges of a value is not part of it`() {
-        #expect(read(("a", " \t b \tc\t "), ("b", "  "), ("c", "")) == ["a": "b \tc", "b": "", "c": ""])
     }
 
     @Test func `a binary value may be several, with and without padding`() {

@@ -98,9 +98,12 @@ private final class SecuredServer: Sendable {
         client.trustRoots = .file(TestCertificates.path("ca.pem"))
         trust = try TLSContext(client)
         loop = try EventLoop(name: "test-loop", logger: silentLogger)
+        var limits = ServerLimits()
+        // Not what is tested here, and the machine may be busy.
+        limits.handshakeTimeout = .seconds(120)
         core = ServerCore(
             methods: echoMethods,
-            limits: ServerLimits(),
+            limits: limits,
             loops: [loop],
             tls: source,
             logger: silentLogger
