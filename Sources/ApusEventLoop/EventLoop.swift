@@ -174,6 +174,15 @@ package final class EventLoop: @unchecked Sendable {
         submit(.body(body))
     }
 
+    /// Runs a closure on the loop and gives what it returns; `nil` if the loop has ended. Waits its turn there, also
+    /// when the caller is on the loop.
+    package func ask<Answer: Sendable>(_ question: @escaping @Sendable () -> Answer) async -> Answer? {
+        await withCheckedContinuation { (continuation: CheckedContinuation<Answer?, Never>) in
+            // What is accepted is run, so that this is resumed in any case.
+            if !execute({ continuation.resume(returning: question()) }) { continuation.resume(returning: nil) }
+        }
+    }
+
     @inline(__always)
     func submit(_ item: consuming LoopWork) -> Bool {
         guard isCurrent else { return inbox.submit(item) }

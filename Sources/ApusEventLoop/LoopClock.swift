@@ -24,6 +24,26 @@ package struct MonotonicClock: LoopClock {
     package func now() -> MonotonicInstant { MonotonicInstant(nanoseconds: clinux_monotonic_nanoseconds()) }
 }
 
+/// A point in time as people tell it: nanoseconds since 1970, by the system's clock.
+package struct WallTime: Hashable, Comparable, Sendable {
+    package var nanoseconds: Int64
+
+    package init(nanoseconds: Int64) { self.nanoseconds = nanoseconds }
+
+    package static func < (left: Self, right: Self) -> Bool { left.nanoseconds < right.nanoseconds }
+}
+
+/// What instants of a loop's clock are by the system's, as both stand now.
+package struct WallClock {
+    private let offset: Int64
+
+    package init(_ clock: any LoopClock) { offset = clinux_realtime_nanoseconds() &- clock.now().nanoseconds }
+
+    package func time(of instant: MonotonicInstant) -> WallTime {
+        WallTime(nanoseconds: instant.advanced(byNanoseconds: offset).nanoseconds)
+    }
+}
+
 /// A clock for tests, that stands still until it is advanced. Thread-safe.
 ///
 /// It goes in whole ticks of a loop's timer wheel: an advance is rounded up to the next (2^20 ns), so that to advance

@@ -95,6 +95,21 @@ package struct RawSocketAddress: Sendable {
     /// Whether this is an address of the Internet, and so its socket one of TCP.
     package var isInternet: Bool { family == AF_INET || family == AF_INET6 }
 
+    /// The address without its port, 4 bytes or 16 in network order; empty if it is not one of the Internet.
+    package var ipBytes: [UInt8] {
+        switch family {
+        case AF_INET:
+            var address = sockaddr_in()
+            load(into: &address)
+            return unsafe withUnsafeBytes(of: address.sin_addr) { unsafe Array($0) }
+        case AF_INET6:
+            var address = sockaddr_in6()
+            load(into: &address)
+            return unsafe withUnsafeBytes(of: address.sin6_addr) { unsafe Array($0) }
+        default: return []
+        }
+    }
+
     func withSocketAddress<Result>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Result) -> Result {
         unsafe withUnsafePointer(to: storage) { pointer in
             unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe body($0, length) }

@@ -78,7 +78,7 @@ extension TLSPeer {
         }
     }
 
-    private static func der(of certificate: OpaquePointer?) -> [UInt8] {
+    static func der(of certificate: OpaquePointer?) -> [UInt8] {
         // SAFETY: i2d allocates what it writes, which is copied and freed here.
         var start: UnsafeMutablePointer<UInt8>?
         let count = unsafe i2d_X509(certificate, &start)

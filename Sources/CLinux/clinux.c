@@ -4,9 +4,12 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -56,6 +59,8 @@ static int64_t nanoseconds_of(clockid_t clock) {
 int64_t clinux_monotonic_nanoseconds(void) { return nanoseconds_of(CLOCK_MONOTONIC); }
 
 int64_t clinux_coarse_nanoseconds(void) { return nanoseconds_of(CLOCK_MONOTONIC_COARSE); }
+
+int64_t clinux_realtime_nanoseconds(void) { return nanoseconds_of(CLOCK_REALTIME); }
 
 static _Thread_local void *current_loop;
 
@@ -140,5 +145,44 @@ int clinux_peer_credentials(int descriptor, int32_t *process, uint32_t *user, ui
     *process = credentials.pid;
     *user = credentials.uid;
     *group = credentials.gid;
+    return 0;
+}
+
+int clinux_tcp_info(int descriptor, struct clinux_tcp_info *info) {
+    struct tcp_info kernel;
+    socklen_t length = sizeof kernel;
+    memset(&kernel, 0, sizeof kernel);
+    if (getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, &kernel, &length) != 0) return -1;
+    *info = (struct clinux_tcp_info){
+        .state = kernel.tcpi_state,
+        .ca_state = kernel.tcpi_ca_state,
+        .retransmits = kernel.tcpi_retransmits,
+        .probes = kernel.tcpi_probes,
+        .backoff = kernel.tcpi_backoff,
+        .options = kernel.tcpi_options,
+        .snd_wscale = kernel.tcpi_snd_wscale,
+        .rcv_wscale = kernel.tcpi_rcv_wscale,
+        .rto = kernel.tcpi_rto,
+        .ato = kernel.tcpi_ato,
+        .snd_mss = kernel.tcpi_snd_mss,
+        .rcv_mss = kernel.tcpi_rcv_mss,
+        .unacked = kernel.tcpi_unacked,
+        .sacked = kernel.tcpi_sacked,
+        .lost = kernel.tcpi_lost,
+        .retrans = kernel.tcpi_retrans,
+        .fackets = kernel.tcpi_fackets,
+        .last_data_sent = kernel.tcpi_last_data_sent,
+        .last_ack_sent = kernel.tcpi_last_ack_sent,
+        .last_data_recv = kernel.tcpi_last_data_recv,
+        .last_ack_recv = kernel.tcpi_last_ack_recv,
+        .pmtu = kernel.tcpi_pmtu,
+        .rcv_ssthresh = kernel.tcpi_rcv_ssthresh,
+        .rtt = kernel.tcpi_rtt,
+        .rttvar = kernel.tcpi_rttvar,
+        .snd_ssthresh = kernel.tcpi_snd_ssthresh,
+        .snd_cwnd = kernel.tcpi_snd_cwnd,
+        .advmss = kernel.tcpi_advmss,
+        .reordering = kernel.tcpi_reordering,
+    };
     return 0;
 }

@@ -48,6 +48,8 @@ int clinux_eventfd(void);
 int64_t clinux_monotonic_nanoseconds(void);
 /// CLOCK_MONOTONIC_COARSE in nanoseconds: as of the kernel's last tick (1 to 10 ms ago), without reading a counter.
 int64_t clinux_coarse_nanoseconds(void);
+/// CLOCK_REALTIME in nanoseconds since 1970.
+int64_t clinux_realtime_nanoseconds(void);
 
 // threads -------------------------------------------------------------------------------------------------------------
 
@@ -81,6 +83,17 @@ int clinux_accept(int descriptor, struct sockaddr_storage *address, socklen_t *l
 
 /// Who connected a unix socket, or made a socket pair (SO_PEERCRED), as of that moment. 0, or -1 and errno.
 int clinux_peer_credentials(int descriptor, int32_t *process, uint32_t *user, uint32_t *group);
+
+/// What the kernel knows of a TCP connection (TCP_INFO, tcp(7)): times in microseconds or milliseconds as it has them.
+struct clinux_tcp_info {
+    uint32_t state, ca_state, retransmits, probes, backoff, options, snd_wscale, rcv_wscale;
+    uint32_t rto, ato, snd_mss, rcv_mss, unacked, sacked, lost, retrans, fackets;
+    uint32_t last_data_sent, last_ack_sent, last_data_recv, last_ack_recv;
+    uint32_t pmtu, rcv_ssthresh, rtt, rttvar, snd_ssthresh, snd_cwnd, advmss, reordering;
+};
+
+/// 0, or -1 and errno; ENOPROTOOPT or EOPNOTSUPP of a socket that is not TCP's.
+int clinux_tcp_info(int descriptor, struct clinux_tcp_info *info);
 
 // the thread sanitizer ------------------------------------------------------------------------------------------------
 
