@@ -89,6 +89,7 @@ package class ClientCall: TimerHandler, @unchecked Sendable {
     final func begin() {
         guard core.value.phase == .new else { return }
         channel.callBegan()
+        channel.noteCallStarted()
         core.value.phase = .pending
         if let error = core.value.abandonedEarly.take() { return finish(.failed(error)) }
         if setup.value.deadline != .distantFuture {
@@ -145,7 +146,9 @@ package class ClientCall: TimerHandler, @unchecked Sendable {
         core.value.stream = nil
         core.value.session = nil
         ended(end)
-        if phase != .new { channel.callEnded() }
+        guard phase != .new else { return }
+        channel.noteCallEnded(isSuccess: end.error == nil)
+        channel.callEnded()
     }
 
     package final func timerFired(tag: UInt64) {

@@ -54,6 +54,7 @@ extension ClientChannel: LoopResident {
         state.value.streamLimitIsNoted = false
         watchForIdleness()
         set(.ready)
+        subchannelTrace.log("connected to \(connection.address)")
         logger.debug("connected", metadata: ["peer": "\(connection.address)"])
         streamEnded(on: connection.session)
         if state.value.firstPending != nil { noteStreamLimit() }
@@ -62,6 +63,8 @@ extension ClientChannel: LoopResident {
     /// No more calls go over this connection; those that it has go on.
     func connectionDrains(_ connection: ClientConnection) {
         guard state.value.connection === connection else { return }
+        let reason = connection.session.goAway.map { ", after GOAWAY \($0)" } ?? ""
+        subchannelTrace.log("no more calls go over the connection to \(connection.address)\(reason)")
         state.value.others[ObjectIdentifier(connection)] = connection
         connectionEnds(connection)
     }
@@ -90,6 +93,9 @@ extension ClientChannel: LoopResident {
 
     func connectionClosed(_ connection: ClientConnection, cause: String) {
         state.value.others[ObjectIdentifier(connection)] = nil
+        if connection.isEstablished {
+            subchannelTrace.log("closed the connection to \(connection.address): \(cause)")
+        }
         if !connection.isEstablished { state.value.connector?.handshakeFailed(connection.address, cause: cause) }
     }
 
@@ -105,6 +111,7 @@ extension ClientChannel: LoopResident {
     private func waitForBackoff(_ cause: String) {
         let delay = state.value.backoff.next()
         let message = "could not connect to \(target.text): \(cause)"
+        subchannelTrace.log(message, .warning)
         state.value.lastFailure = RPCError(code: .unavailable, message: message)
         logger.info(
             "could not connect",

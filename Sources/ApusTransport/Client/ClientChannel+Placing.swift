@@ -41,6 +41,7 @@ extension ClientChannel {
     }
 
     private func placeLater(_ call: ClientCall, isRetry: Bool) {
+        if !isRetry { noteCallWaits() }
         switch connectivity {
         case .closed: call.finish(.failed(state.value.lastFailure ?? loopStopped))
         case .transientFailure where !call.setup.value.options.waitForReady:

@@ -17,6 +17,12 @@ internal import Synchronization
 package final class ClientChannel: @unchecked Sendable {
     // Sendable, because `state` and `hot` are touched on the loop alone; the rest is immutable, atomic or locked.
 
+    /// By which channelz knows the channel and its one subchannel.
+    package let channelzID: Int64
+    package let subchannelID: Int64
+    /// What happened to the channel, and to its connections, for channelz.
+    let trace: EventTrace
+    let subchannelTrace: EventTrace
     package let loop: EventLoop
     package let target: ClientTarget
     package let limits: ClientLimits
@@ -58,6 +64,7 @@ package final class ClientChannel: @unchecked Sendable {
         var streamLimitIsNoted = false
         /// Connections in a row that ended before they answered a call.
         var uselessConnections = 0
+        var tally = Tally()
     }
 
     private let inbox = Lock(Inbox())
@@ -93,9 +100,15 @@ package final class ClientChannel: @unchecked Sendable {
         self.tls = tls
         self.authority = limits.authority ?? target.authority
         self.state = Confined(State(owner: owner, keepalive: limits.keepalive, backoff: limits.backoff))
+        self.channelzID = ChannelzID.make(count: 2)
+        self.subchannelID = channelzID + 1
+        self.trace = EventTrace(clock: loop.clock)
+        self.subchannelTrace = EventTrace(clock: loop.clock)
+        ChannelzRegistry.channels.add(ChannelzChannel(self))
     }
 
     deinit {
+        ChannelzRegistry.channels.remove(channelzID)
         templates.destroy()
         state.destroy()
         streams.value.removeAll()
@@ -114,6 +127,7 @@ package final class ClientChannel: @unchecked Sendable {
             rawValue: connectivityValue.exchange(new.rawValue, ordering: .acquiringAndReleasing)
         )
         if old == new { return }
+        trace.log("\(new)", new == .transientFailure ? .warning : .info)
         logger.debug("channel is \(new)", metadata: ["target": "\(target.text)"])
     }
 

@@ -64,8 +64,12 @@ extension ClientSession {
                 bytesMax: bytesMax,
                 isEncoded: encoding != MessageEncodings.identity
             ) {
-            case .message(let message): call.messageReceived(message)
-            case .compressed(let message): call.messageReceived(message, encoding: encoding)
+            case .message(let message):
+                hot.value.tally.messagesReceived &+= 1
+                call.messageReceived(message)
+            case .compressed(let message):
+                hot.value.tally.messagesReceived &+= 1
+                call.messageReceived(message, encoding: encoding)
             case .needsMore: break
             case .failed(let failure): return fail(stream, Self.error(for: failure, stream, call))
             }
@@ -82,6 +86,7 @@ extension ClientSession {
     /// The stream ended with DATA, where trailers should have been.
     func readEndWithoutTrailers(_ stream: ClientStreamHandle) {
         guard stream.value.state.receiveEnd() else { return }
+        stream.value.outcome = .ended
         if stream.value.httpStatus != 0 {
             deliver(stream, .failed(Self.error(forHTTPStatus: stream.value.httpStatus, contentType: nil)))
         } else {
@@ -99,12 +104,14 @@ extension ClientSession {
         httpStatus: Int,
         isTrailersOnly: Bool
     ) {
+        stream.value.outcome = .ended
         guard let call = stream.value.call else { return deliver(stream, CallEnd()) }
         if fields.value.status == .code(0), fields.value.contentTypeIsGRPC || !isTrailersOnly {
             if stream.value.deframer.isMidMessage {
                 let message = "the response of \(call.method) ended in the middle of a message"
                 return deliver(stream, .failed(RPCError(code: .internal, message: message, origin: .peer)))
             }
+            stream.value.outcome = .succeeded
             return deliver(stream, CallEnd(error: nil, trailers: fields.value.metadata))
         }
         deliver(stream, .failed(Self.error(fields, httpStatus: httpStatus, isTrailersOnly: isTrailersOnly)))

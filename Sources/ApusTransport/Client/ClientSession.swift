@@ -43,6 +43,7 @@ final class ClientSession: HTTP2Session, TimerHandler {
         var fields = HeaderFields()
         /// Streams that have more to send, and let others send first.
         var waitingForTurn: [Int32] = []
+        var tally = Tally()
     }
 
     init(channel: ClientChannel, address: SocketAddress) throws(RPCError) {
@@ -137,6 +138,9 @@ final class ClientSession: HTTP2Session, TimerHandler {
 
     private func giveBack(_ stream: ClientStreamHandle) {
         hot.value.open.remove(stream)
+        let outcome = stream.value.outcome
+        if outcome != .cut { hot.value.tally.streamsSucceeded &+= 1 }
+        channel.attemptEnded(isSuccess: outcome == .succeeded)
         channel.streams.value.give(stream)
     }
 
@@ -323,7 +327,17 @@ final class ClientSession: HTTP2Session, TimerHandler {
     }
 
     /// The carrier is about to ask for output.
-    func willSend() { hot.value.outputIsAnnounced = false }
+    func willSend() {
+        hot.value.outputIsAnnounced = false
+        let now = loop.now
+        noteOpened(now)
+        hot.value.tally.messagesSentTime.batchBegins(hot.value.tally.messagesSent, now: now)
+    }
+
+    /// The server's next bytes are about to be read.
+    func willReceive() {
+        hot.value.tally.messagesReceivedTime.batchBegins(hot.value.tally.messagesReceived, now: loop.now)
+    }
 
     /// There is more to send on a stream, or its end.
     @inline(__always)
@@ -364,7 +378,7 @@ final class ClientSession: HTTP2Session, TimerHandler {
         // SAFETY: `target` is the caller's for the length of this call.
         let stream = ClientStreamHandle(context)
         let count = target.count
-        unsafe stream.value.outbound.move(to: target)
+        hot.value.tally.messagesSent &+= unsafe stream.value.outbound.move(to: target)
         stream.value.call?.bytesSent(count)
     }
 

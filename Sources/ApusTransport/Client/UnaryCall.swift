@@ -173,6 +173,7 @@ final class UnaryCall: ClientCall, @unchecked Sendable {
     override func ended(_ end: CallEnd) {
         if end.error != nil || !end.trailers.isEmpty { exchange.value.end = end }
         if end.error == nil, exchange.value.responseCount != 1 {
+            channel.callFailsAfterAll()
             exchange.value.end.error = wrongResponseCount
             exchange.value.end.error?.metadata = end.trailers
         }

@@ -59,8 +59,13 @@ final class ClientConnection: HTTP2Connection {
         close("the channel was closed")
     }
 
+    override var remoteAddress: SocketAddress { address }
+
+    override func counts(_ wall: WallClock) -> SocketCounts { session.counts(wall) }
+
     override func receive(_ bytes: UnsafeRawBufferPointer) {
         // SAFETY: `bytes` is the caller's for the length of this call.
+        session.willReceive()
         if !hasReceived {
             hasReceived = true
             if let foreign = unsafe ForeignProtocol(answer: bytes) { return close(foreign.description) }
@@ -156,6 +161,7 @@ extension ClientConnection: TimerHandler {
         switch action {
         case .wait(let instant): keepaliveTimer = loop.schedule(at: instant, handler: self)
         case .ping(let instant):
+            keepalivesSent += 1
             session.submitPing()
             scheduleFlush()
             keepaliveTimer = loop.schedule(at: instant, handler: self)

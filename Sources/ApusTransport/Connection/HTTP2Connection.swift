@@ -31,6 +31,8 @@ class HTTP2Connection {
     /// What a peer sends after that is dropped up to here: more than is on its way in a window of usual size.
     private static let lingerBytesMax = 4 * 1024 * 1024
 
+    /// By which channelz knows the socket.
+    let channelzID = ChannelzID.make()
     let loop: EventLoop
     let descriptor: CInt
     let framer: HTTP2Session
@@ -47,6 +49,8 @@ class HTTP2Connection {
     private(set) var phase = Phase.open
     /// When the last byte of the peer came.
     private(set) var lastReadAt: MonotonicInstant
+    /// PINGs that asked a silent peer whether it is there.
+    final var keepalivesSent = 0
     /// When the socket last took something, of what it did not take at once.
     private(set) var lastProgressAt: MonotonicInstant
     /// Frames other than DATA that may wait behind a peer that does not read, before we stop reading in turn.
@@ -96,6 +100,10 @@ class HTTP2Connection {
 
     // MARK: What a subclass does
 
+    /// The other end, for channelz.
+    var remoteAddress: SocketAddress { .unnamed }
+    /// What was counted on the connection, for channelz.
+    func counts(_ wall: WallClock) -> SocketCounts { SocketCounts() }
     /// Bytes of the peer, while the connection is open; with TLS, what was in it.
     func receive(_ bytes: UnsafeRawBufferPointer) {}
     /// The TLS handshake has ended, and the peer is accepted.

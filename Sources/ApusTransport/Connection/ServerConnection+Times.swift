@@ -70,6 +70,7 @@ extension ServerConnection {
         switch action {
         case .wait(let instant): setAlarm(.keepalive, at: instant)
         case .ping(let instant):
+            keepalivesSent += 1
             session.submitPing()
             scheduleFlush()
             setAlarm(.keepalive, at: instant)

@@ -146,6 +146,12 @@ final class ServerConnection: HTTP2Connection {
         linger(cause: excess.description)
     }
 
+    // MARK: Channelz
+
+    override var remoteAddress: SocketAddress { peer.address }
+
+    override func counts(_ wall: WallClock) -> SocketCounts { session.counts(wall) }
+
     // MARK: TLS
 
     override func secured(_ info: TLSConnectionInfo?) { peer.secured(info) }

@@ -179,6 +179,20 @@ extension HTTP2Session {
         return unsafe nghttp2_session_get_last_proc_stream_id(session)
     }
 
+    /// How many bytes the peer lets us send on the connection; `nil` when the session is closed.
+    final var sendWindowBytes: Int? {
+        // SAFETY: see `session`.
+        guard let session = unsafe session else { return nil }
+        return unsafe Int(nghttp2_session_get_remote_window_size(session))
+    }
+
+    /// How many bytes we let the peer send on the connection; `nil` when the session is closed.
+    final var receiveWindowBytes: Int? {
+        // SAFETY: see `session`.
+        guard let session = unsafe session else { return nil }
+        return unsafe Int(nghttp2_session_get_local_window_size(session))
+    }
+
     final func submitPing() {
         // SAFETY: see `session`.
         guard let session = unsafe session else { return }

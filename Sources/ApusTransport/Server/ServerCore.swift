@@ -15,12 +15,16 @@ package final class ServerCore: Sendable {
 
     private struct State: Sendable {
         var phase = Phase.serving
-        var listeners: [ListenerHandle] = []
+        var listeners: [ListenSocket] = []
         var waiting: [Suspension<Void>] = []
         var shardsToEmpty: Set<ObjectIdentifier> = []
     }
 
-    private let shards: [ServerShard]
+    /// By which channelz knows the server.
+    package let channelzID = ChannelzID.make()
+    /// What happened to it, for channelz.
+    let trace: EventTrace
+    let shards: [ServerShard]
     private let limits: ServerLimits
     private let logger: Logger
     private let connectionCount = SharedCount()
@@ -40,6 +44,7 @@ package final class ServerCore: Sendable {
         let heldBytes = HeldBytes(limit: limits.serverBufferBytes)
         self.limits = limits
         self.logger = logger
+        self.trace = EventTrace(clock: loops[0].clock)
         self.shards = loops.map { loop in
             ServerShard(
                 loop: loop,
@@ -58,7 +63,10 @@ package final class ServerCore: Sendable {
                 if let self, let shard { self.loopEnds(shard, hasListeners: index == 0) }
             }
         }
+        ChannelzRegistry.servers.add(ChannelzServer(self))
     }
+
+    deinit { ChannelzRegistry.servers.remove(channelzID) }
 
     /// On a loop that was stopped under the server: its connections end, and without the loop that accepts there is no
     /// server.
@@ -70,6 +78,9 @@ package final class ServerCore: Sendable {
 
     /// How many connections are open.
     package var connections: Int { connectionCount.value }
+
+    /// What it listens on.
+    var listenSockets: [ListenSocket] { state.withLock { $0.listeners } }
 
     // MARK: Listening
 
@@ -84,7 +95,7 @@ package final class ServerCore: Sendable {
             throw RPCError(code: .unavailable, message: "could not listen on \(address): \(error)", cause: error)
         }
         let loop = shards[0].loop
-        let handle = ListenerHandle()
+        let handle = ListenSocket(socket.localAddress, loop)
         let isServing = state.withLock { state in
             guard state.phase == .serving else { return false }
             state.listeners.append(handle)
@@ -96,27 +107,30 @@ package final class ServerCore: Sendable {
         }
         let queued = loop.execute { self.open(socket, handle) }
         if !queued { throw RPCError(code: .unavailable, message: "the event loops of the server have stopped") }
+        trace.log("listening on \(socket.localAddress)")
         return socket.localAddress
     }
 
-    private func open(_ socket: ListeningSocket, _ handle: ListenerHandle) {
+    private func open(_ socket: ListeningSocket, _ handle: ListenSocket) {
         guard !handle.isClosed else { return socket.close() }
         let listener = Listener(
             socket: socket,
             loop: shards[0].loop,
             logger: logger,
             mayAccept: { [limits, connectionCount] in connectionCount.value < limits.maxConnections ?? .max },
-            // Whoever lets go of a server that listens has it serve on; `ListenerHandle.close` breaks the cycle.
+            // Whoever lets go of a server that listens has it serve on; `ListenSocket.close` breaks the cycle.
             accepted: { [self] descriptor, remote in
                 take(descriptor, ConnectionPeer(remote: remote, descriptor: descriptor))
             }
         )
-        handle.listener = listener
+        handle.start(listener, on: socket.descriptor)
         do {
             try listener.start()
         } catch {
             logger.error("could not listen", metadata: ["address": "\(socket.localAddress)", "cause": "\(error)"])
+            trace.log("could not listen on \(socket.localAddress): \(error)", .error)
             handle.close()
+            state.withLock { $0.listeners.removeAll { $0 === handle } }
         }
     }
 
@@ -173,7 +187,7 @@ package final class ServerCore: Sendable {
     /// Takes no more connections and calls, lets the calls that run end, and stops; after the grace period it stops
     /// whatever runs. Returns at once; harmless when repeated.
     package func beginDraining() {
-        let listeners: [ListenerHandle]? = state.withLock { state in
+        let listeners: [ListenSocket]? = state.withLock { state in
             guard state.phase == .serving else { return nil }
             state.phase = .draining
             state.shardsToEmpty = Set(shards.map { ObjectIdentifier($0) })
@@ -181,6 +195,7 @@ package final class ServerCore: Sendable {
             return state.listeners
         }
         guard let listeners else { return }
+        trace.log("shutting down: no more connections and calls are taken")
         // From the loop of the listeners, so that connections which they handed on are there before they are drained.
         let queued = shards[0].loop.execute { [self] in
             for handle in listeners { handle.close() }
@@ -225,6 +240,7 @@ package final class ServerCore: Sendable {
             defer { state.waiting = [] }
             return state.waiting
         }
+        ChannelzRegistry.servers.remove(channelzID)
         for suspension in waiting { suspension.resume() }
     }
 
@@ -240,13 +256,31 @@ package final class ServerCore: Sendable {
     }
 }
 
-/// A listener that any thread may name; what it holds is touched on the listener's loop alone, and so it is Sendable.
-private final class ListenerHandle: @unchecked Sendable {
-    var listener: Listener?
+/// A socket that listens, which any thread may name. What may change is touched on its loop alone, and so it is
+/// Sendable.
+final class ListenSocket: @unchecked Sendable {
+    /// By which channelz knows the socket.
+    let channelzID = ChannelzID.make()
+    let address: SocketAddress
+    let loop: EventLoop
+    private(set) var listener: Listener?
+    /// `nil` before it listens, and when it is closed.
+    private(set) var descriptor: CInt?
     private(set) var isClosed = false
+
+    init(_ address: SocketAddress, _ loop: EventLoop) {
+        self.address = address
+        self.loop = loop
+    }
+
+    func start(_ listener: Listener, on descriptor: CInt) {
+        self.listener = listener
+        self.descriptor = descriptor
+    }
 
     func close() {
         isClosed = true
+        descriptor = nil
         listener?.close()
         listener = nil
     }

@@ -45,6 +45,7 @@ extension ServerSession {
 
     func reject(_ stream: StreamHandle, _ rejection: Rejection) {
         guard stream.value.state.sendStatus() != .tooLate else { return }
+        stream.value.failure = rejection.error
         logger.debug(
             "refused a request",
             metadata: ["peer": "\(peer.address)", "cause": "\(rejection.error)"]

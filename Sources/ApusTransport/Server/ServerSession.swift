@@ -60,6 +60,7 @@ final class ServerSession: HTTP2Session {
         var idleSince: MonotonicInstant
         var missingTrailersAreNoted = false
         var isTornDown = false
+        var tally = Tally()
     }
 
     init(shard: ServerShard, peer: ConnectionPeer) throws(RPCError) {
@@ -84,11 +85,19 @@ final class ServerSession: HTTP2Session {
     override func requestBegan(_ streamID: Int32) -> StreamContext? {
         guard hot.value.runningHandlers < shard.limits.maxHandlersPerConnection,
             hot.value.open.count < Int(settings.maxConcurrentStreams)
-        else { return nil }
+        else { return refuseRequest() }
+        shard.noteCallStarted()
         let stream = shard.streams.value.take()
         stream.value.id = streamID
         hot.value.open.insert(stream)
         return stream.context
+    }
+
+    private func refuseRequest() -> StreamContext? {
+        hot.value.tally.streamsRefused += 1
+        shard.noteCallStarted()
+        shard.noteCallEnded(isSuccess: false)
+        return nil
     }
 
     override func fieldsBegan() { hot.value.head.reset() }
@@ -225,10 +234,12 @@ final class ServerSession: HTTP2Session {
             case .message(let message):
                 guard mayTakeMessage(stream, method) else { return }
                 stream.value.inbound.append(message)
+                hot.value.tally.messagesReceived &+= 1
                 hasNews = true
             case .compressed(let message):
                 guard mayTakeMessage(stream, method) else { return }
                 stream.value.inbound.append(message, isCompressed: true)
+                hot.value.tally.messagesReceived &+= 1
                 hasNews = true
             case .needsMore: break
             case .failed(let failure): return fail(stream, Self.error(for: failure, method))
@@ -321,6 +332,9 @@ final class ServerSession: HTTP2Session {
 
     private func giveBack(_ stream: StreamHandle) {
         hot.value.open.remove(stream)
+        let hasSentEnd = stream.value.state.hasSentEnd
+        if hasSentEnd { hot.value.tally.streamsSucceeded &+= 1 }
+        shard.noteCallEnded(isSuccess: hasSentEnd && stream.value.failure == nil)
         if hot.value.open.count == 0 { hot.value.idleSince = loop.now }
         if stream.value.outbound.bytes > 0 { hot.value.queuedBytes -= stream.value.outbound.bytes }
         if stream.value.timer != .none { loop.cancel(stream.value.timer) }
@@ -392,9 +406,13 @@ final class ServerSession: HTTP2Session {
     /// The peer's next bytes are about to be read.
     @inline(__always)
     func willReceive() {
-        if hot.value.youngStreams.isDue(loop.now) {
-            hot.value.youngStreams.note(lastStreamID: lastStreamID, now: loop.now)
+        let now = loop.now
+        if hot.value.youngStreams.isDue(now) {
+            hot.value.youngStreams.note(lastStreamID: lastStreamID, now: now)
         }
+        hot.value.tally.streamsOpenedTime.batchBegins(hot.value.open.opened, now: now)
+        hot.value.tally.messagesReceivedTime.batchBegins(hot.value.tally.messagesReceived, now: now)
+        shard.mayStartCalls(now: now)
     }
 
     // MARK: Output
@@ -410,6 +428,7 @@ final class ServerSession: HTTP2Session {
     /// The carrier is about to ask for output.
     func willSend() {
         hot.value.outputIsAnnounced = false
+        hot.value.tally.messagesSentTime.batchBegins(hot.value.tally.messagesSent, now: loop.now)
         if hot.value.notedBytes > 0 || hot.value.queuedBytes > Self.noteStepBytes { noteHeldBytes() }
     }
 
@@ -427,7 +446,7 @@ final class ServerSession: HTTP2Session {
         let stream = StreamHandle(context)
         hot.value.callFramesSent &+= 1
         hot.value.queuedBytes -= target.count
-        unsafe stream.value.outbound.move(to: target)
+        hot.value.tally.messagesSent &+= unsafe stream.value.outbound.move(to: target)
         if let call = stream.value.call { call.sendQueueDrained(to: stream.value.outbound.bytes) }
     }
 

@@ -24,7 +24,7 @@ package final class ServerShard: @unchecked Sendable {
 
     let streams = Confined(StreamPool())
     let http2Memory = HTTP2Memory()
-    private(set) var connections: [ObjectIdentifier: ServerConnection] = [:]
+    private(set) var connections: [Int64: ServerConnection] = [:]
     private let hot = Confined(Hot())
     /// The fewest workers that were parked at any time since the last look: those were not needed.
     private var fewestParked = 0
@@ -43,6 +43,11 @@ package final class ServerShard: @unchecked Sendable {
         /// Calls whose handler waits for a worker, and whether one was woken for them.
         var readyCalls = CallQueue()
         var isDispatching = false
+        /// Calls, for channelz.
+        var callsStarted = 0
+        var callsSucceeded = 0
+        var callsFailed = 0
+        var callsStartedTime = ChangeTime()
     }
 
     package init(
@@ -84,6 +89,34 @@ package final class ServerShard: @unchecked Sendable {
         hot.value.firstSpareCall = call.takeNextSpare()
         hot.value.spareCallCount -= 1
         return call
+    }
+
+    // For channelz; each is an addition to a field that no other thread sees.
+
+    @inline(__always)
+    func noteCallStarted() { hot.value.callsStarted &+= 1 }
+
+    @inline(__always)
+    func noteCallEnded(isSuccess: Bool) {
+        if isSuccess { hot.value.callsSucceeded &+= 1 } else { hot.value.callsFailed &+= 1 }
+    }
+
+    /// Bytes of a peer are about to be read.
+    @inline(__always)
+    func mayStartCalls(now: MonotonicInstant) {
+        hot.value.callsStartedTime.batchBegins(hot.value.callsStarted, now: now)
+    }
+
+    /// On the loop.
+    var callCounts: CallCounts {
+        CallCounts(
+            started: hot.value.callsStarted,
+            succeeded: hot.value.callsSucceeded,
+            failed: hot.value.callsFailed,
+            lastStarted: hot.value.callsStartedTime.last(hot.value.callsStarted).map {
+                WallClock(loop.clock).time(of: $0)
+            }
+        )
     }
 
     /// Keeps the object for another call, unless a handler kept it.
@@ -191,7 +224,7 @@ package final class ServerShard: @unchecked Sendable {
     var connectionsAssigned: Int { loop.connectionCount.load(ordering: .relaxed) }
 
     func add(_ connection: ServerConnection) {
-        connections[ObjectIdentifier(connection)] = connection
+        connections[connection.channelzID] = connection
     }
 
     func forEachConnection(_ body: (ServerConnection) -> Void) {
@@ -199,7 +232,7 @@ package final class ServerShard: @unchecked Sendable {
     }
 
     func remove(_ connection: ServerConnection) {
-        guard connections.removeValue(forKey: ObjectIdentifier(connection)) != nil else { return }
+        guard connections.removeValue(forKey: connection.channelzID) != nil else { return }
         if connections.isEmpty { announceEmpty() }
     }
 

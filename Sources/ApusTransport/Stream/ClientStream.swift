@@ -26,10 +26,21 @@ struct ClientStream: OpenRecord {
     var hasHadItsTurn = false
     /// The request's head was sent: the server may have seen the call.
     var isOnTheWire = false
+    /// How the server ended the stream, for channelz.
+    var outcome = Outcome.cut
     var next: ClientStreamHandle?
     /// The neighbours in the session's list of open streams.
     var nextOpen: ClientStreamHandle?
     var previousOpen: ClientStreamHandle?
+
+    enum Outcome {
+        /// It did not, so far or at all.
+        case cut
+        /// END_STREAM came.
+        case ended
+        /// END_STREAM came, and with it the status OK.
+        case succeeded
+    }
 
     init() {}
 
@@ -50,6 +61,7 @@ struct ClientStream: OpenRecord {
         isDeferred = false
         hasHadItsTurn = false
         isOnTheWire = false
+        outcome = .cut
         next = nil
         nextOpen = nil
         previousOpen = nil

@@ -33,11 +33,14 @@ struct OutboundQueue {
     mutating func removeAll() { self = OutboundQueue() }
 
     /// Moves the first `target.count` bytes out; there are that many.
-    mutating func move(to target: UnsafeMutableRawBufferPointer) {
+    ///
+    /// - Returns: how many messages have left with them, in whole or with their last part.
+    mutating func move(to target: UnsafeMutableRawBufferPointer) -> Int {
         // SAFETY: each copy is bounded by what is left of `target`, and by what is left of the message it is from.
-        guard let start = target.baseAddress else { return }
+        guard let start = target.baseAddress else { return 0 }
         let count = target.count
         var written = 0
+        var messagesMoved = 0
         while written < count, let message = head {
             let prefixBytes = MessageDeframer.prefixBytes
             if headOffset == 0, count - written >= prefixBytes {
@@ -63,12 +66,14 @@ struct OutboundQueue {
             written += taken
             headOffset += taken
             if headOffset == prefixBytes + message.count {
+                messagesMoved += 1
                 headFlag = messages.isFirstCompressed ? 1 : 0
                 head = messages.popFirst()
                 headOffset = 0
             }
         }
         bytes -= written
+        return messagesMoved
     }
 
     /// Byte `index` of the prefix of a message.

@@ -47,6 +47,9 @@ struct ServerStreamState {
     /// Whether the call's end is decided.
     var isDecided: Bool { outbound == .finishing || outbound == .ended }
 
+    /// Whether END_STREAM left.
+    var hasSentEnd: Bool { outbound == .ended }
+
     /// Whether nothing was sent, so that the head goes ahead of whatever comes.
     var headIsDue: Bool { outbound == .idle }
 

@@ -89,8 +89,26 @@ import Testing
     private func move(_ count: Int, from queue: inout OutboundQueue) -> [UInt8] {
         var target = [UInt8](repeating: 0xAA, count: count)
         // SAFETY: the array's own memory, of the size that is asked for.
-        unsafe target.withUnsafeMutableBytes { unsafe queue.move(to: $0) }
+        _ = unsafe target.withUnsafeMutableBytes { unsafe queue.move(to: $0) }
         return target
+    }
+
+    @Test(arguments: 1...25) func `a message is counted when its last byte leaves`(pieceBytes: Int) {
+        let messages: [[UInt8]] = [[1, 2, 3], [], [4], [UInt8](repeating: 5, count: 40), []]
+        var ends = messages.map { $0.count + 5 }
+        for index in 1..<ends.count { ends[index] += ends[index - 1] }
+        var queue = OutboundQueue()
+        for message in messages { queue.append(message) }
+        var movedBytes = 0
+        var movedMessages = 0
+        while queue.bytes > 0 {
+            var target = [UInt8](repeating: 0, count: min(pieceBytes, queue.bytes))
+            // SAFETY: the array's own memory, of the size that is asked for.
+            movedMessages += unsafe target.withUnsafeMutableBytes { unsafe queue.move(to: $0) }
+            movedBytes += target.count
+            #expect(movedMessages == ends.count { $0 <= movedBytes })
+        }
+        #expect(movedMessages == messages.count)
     }
 
     @Test func `bytes come out as the frames say, in whatever pieces they are taken`() {
