@@ -33,7 +33,7 @@ struct ServeCommand: AsyncParsableCommand {
         if let compression { configuration.responseCompression = compression.algorithm }
         let server = try Server(
             address,
-            services: [EchoHandler(), HealthService(), ReflectionService()],
+            services: [EchoHandler(), HealthService(), ReflectionService(), ChannelzService()],
             security: try security.makeSecurity(),
             configuration: configuration,
             eventLoops: eventLoops,

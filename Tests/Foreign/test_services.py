@@ -19,8 +19,8 @@ from grpc_status import rpc_status
 from server_process import PATIENCE
 
 TIMEOUT = 20 * PATIENCE
-SERVICES = ["echo.v1.EchoService", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
-            "grpc.reflection.v1alpha.ServerReflection"]
+SERVICES = ["echo.v1.EchoService", "grpc.channelz.v1.Channelz", "grpc.health.v1.Health",
+            "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"]
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = (
     health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING,
     health_pb2.HealthCheckResponse.SERVICE_UNKNOWN,
@@ -127,10 +127,14 @@ def test_files_by_name_and_by_symbol(open_channel, echo_server):
     Request = reflection_pb2.ServerReflectionRequest
     echo = ["echo/v1/echo.proto"]
     symbols = ["echo.v1.EchoService", "echo.v1.EchoService.Get", "echo.v1.EchoRequest", "echo.v1.EchoRequest.text",
-               "grpc.health.v1.HealthCheckResponse.ServingStatus", "grpc.health.v1.HealthCheckResponse.SERVING"]
+               "grpc.health.v1.HealthCheckResponse.ServingStatus", "grpc.health.v1.HealthCheckResponse.SERVING",
+               "grpc.channelz.v1.SocketOptionTcpInfo"]
     answers = ask(open_channel(echo_server), Request(file_by_filename="echo/v1/echo.proto"),
                   *(Request(file_containing_symbol=symbol) for symbol in symbols))
-    assert answers == [echo] * 5 + [["grpc/health/v1/health.proto"]] * 2
+    channelz = ["grpc/channelz/v1/channelz.proto", "google/protobuf/any.proto", "google/protobuf/duration.proto",
+                "google/protobuf/timestamp.proto", "google/protobuf/wrappers.proto"]
+    assert answers[:-1] == [echo] * 5 + [["grpc/health/v1/health.proto"]] * 2
+    assert sorted(answers[-1]) == sorted(channelz)
 
 
 def test_what_there_is_not(open_channel, echo_server):

@@ -1,4 +1,5 @@
 internal import Apus
+internal import ApusServices
 internal import ArgumentParser
 internal import Glibc
 internal import Logging
@@ -44,7 +45,9 @@ struct ScenariosCommand: AsyncParsableCommand {
         let journal = Journal()
         let server = try Server(
             address,
-            services: [ScenarioService(journal: journal), ServiceWithoutNonsending(), AsynchronousEcho()],
+            services: [
+                ScenarioService(journal: journal), ServiceWithoutNonsending(), AsynchronousEcho(), ChannelzService(),
+            ],
             security: security.security(journal),
             configuration: limits.configuration,
             eventLoops: eventLoops,
