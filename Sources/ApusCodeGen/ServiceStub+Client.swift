@@ -19,7 +19,7 @@ extension ServiceStub {
         func type(_ name: String) -> String { "Apus." + prefix.prefix(1).uppercased() + prefix.dropFirst() + name }
     }
 
-    func printClients(to printer: inout CodePrinter) {
+    func printClients(to printer: inout StubPrinter) {
         let asynchronous = Manner(
             type: names.client,
             documentation: "Calls the service.",
@@ -43,7 +43,7 @@ extension ServiceStub {
         printer.print("}\n")
     }
 
-    private func printClient(_ manner: Manner, to printer: inout CodePrinter) {
+    private func printClient(_ manner: Manner, to printer: inout StubPrinter) {
         printer.print(
             """
             /// \(manner.documentation) A value, cheap to make and to copy; thread-safe.
@@ -120,7 +120,7 @@ extension ServiceStub {
         _ manner: Manner,
         _ method: MethodDescriptor,
         _ names: MethodNames,
-        to printer: inout CodePrinter
+        to printer: inout StubPrinter
     ) {
         printer.print(documentation(method), form.remark, deprecation(method))
         if !manner.prefix.isEmpty {

@@ -11,35 +11,23 @@ extension StubFile {
     /// Characters of base64 in a line.
     private static let lineWidth = 100
 
-    func printProtoFiles(to printer: inout CodePrinter) {
+    func printProtoFiles(to printer: inout StubPrinter) {
         printer.print("\n/// The proto files that define the services above.\n")
         printer.print("private let \(Self.filesName): [Apus.ServiceDescriptor.File] = [\n")
-        for file in filesInOrder() {
+        for file in file.withImports {
             // The bytes of a proto that was just parsed: they are all there.
             let bytes = (try? file.extractProto().serializedData()) ?? Data()
             printer.print("    Apus.ServiceDescriptor.File(\n")
-            printer.print("        name: \"\(file.name)\",\n")
+            printer.print("        name: \"\(literal(file.name))\",\n")
             printer.print("        base64: \"\"\"\n")
-            var text = Substring(bytes.base64EncodedString())
-            while !text.isEmpty {
-                let isLast = text.count <= Self.lineWidth
-                printer.print("            \(text.prefix(Self.lineWidth))\(isLast ? "" : "\\")\n")
-                text = text.dropFirst(Self.lineWidth)
+            let text = Array(bytes.base64EncodedString().utf8)
+            for start in stride(from: 0, to: text.count, by: Self.lineWidth) {
+                let end = min(start + Self.lineWidth, text.count)
+                let line = String(decoding: text[start..<end], as: UTF8.self)
+                printer.print("            \(line)\(end == text.count ? "" : "\\")\n")
             }
             printer.print("            \"\"\"\n    ),\n")
         }
         printer.print("]\n")
-    }
-
-    private func filesInOrder() -> [FileDescriptor] {
-        var seen: Set<String> = []
-        var files: [FileDescriptor] = []
-        func visit(_ file: FileDescriptor) {
-            guard seen.insert(file.name).inserted else { return }
-            for dependency in file.dependencies { visit(dependency) }
-            files.append(file)
-        }
-        visit(file)
-        return files
     }
 }

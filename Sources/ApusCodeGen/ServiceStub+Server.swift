@@ -3,7 +3,7 @@ import SwiftProtobufPluginLibrary
 // What a server implements.
 
 extension ServiceStub {
-    func printHandlerProtocols(to printer: inout CodePrinter) {
+    func printHandlerProtocols(to printer: inout StubPrinter) {
         printer.print(
             """
 
@@ -70,7 +70,7 @@ extension ServiceStub {
         _ method: MethodDescriptor,
         _ names: MethodNames,
         effects: String,
-        to printer: inout CodePrinter
+        to printer: inout StubPrinter
     ) {
         let request =
             method.clientStreaming
@@ -88,7 +88,7 @@ extension ServiceStub {
         )
     }
 
-    func printRegistration(to printer: inout CodePrinter) {
+    func printRegistration(to printer: inout StubPrinter) {
         // Specialised for the type of the handler, whose module is most often another: an asynchronous handler that is
         // called as a protocol's costs 700 instructions more.
         let inlinable = options.visibility == .public ? "@inlinable\n" : ""
@@ -110,7 +110,7 @@ extension ServiceStub {
         printer.print("}\n")
     }
 
-    private func printRegistration(_ method: MethodDescriptor, _ names: MethodNames, to printer: inout CodePrinter) {
+    private func printRegistration(_ method: MethodDescriptor, _ names: MethodNames, to printer: inout StubPrinter) {
         func register(_ kind: String, _ parameters: String, _ call: String, indent: String = "") {
             printer.print(
                 """

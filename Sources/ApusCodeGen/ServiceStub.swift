@@ -17,7 +17,7 @@ struct ServiceStub {
 
     var methods: [(descriptor: MethodDescriptor, names: MethodNames)] { Array(zip(service.methods, names.methods)) }
 
-    func print(to printer: inout CodePrinter) {
+    func print(to printer: inout StubPrinter) {
         printer.print("\n")
         printer.print(documentation(service.protoSourceComments(), or: "The service `\(service.fullName)`."))
         printer.print("\(access)enum \(names.type) {\n")

@@ -10,12 +10,12 @@ struct ServiceNames {
     let handler, client, blockingClient, method, synchronousHandler: String
 
     init(_ service: ServiceDescriptor, _ namer: SwiftProtobufNamer) throws(GeneratorProblem) {
-        type = namer.typePrefix(forFile: service.file) + upperCased(service.name)
+        type = typeName(namer.typePrefix(forFile: service.file) + upperCased(service.name), namer)
 
-        // A type in the enum hides one of the same name outside; messages without a package can have any name.
-        var taken = Set(
-            service.methods.flatMap { [namer.fullName(message: $0.inputType), namer.fullName(message: $0.outputType)] }
-        )
+        // A type in the enum hides one of the same name outside; messages without a package can have any name, and so
+        // can modules. Of `Outer.Inner` it is the first part that would be hidden.
+        let messages = service.methods.flatMap { [$0.inputType, $0.outputType] }.compactMap(\.self)
+        var taken = Set(messages.map { String(namer.fullName(message: $0).prefix { $0 != "." }) })
         func unique(_ name: String) -> String {
             var name = name
             while !taken.insert(name).inserted { name += "_" }
@@ -77,9 +77,22 @@ private func function(for method: String) -> String {
         let lowered = capitals > 1 && capitals < method.count ? capitals - 1 : capitals
         name = method.prefix(lowered).lowercased() + method.dropFirst(lowered)
     }
-    // Neither can be written behind a dot, not even in backticks.
-    return name == "init" || name == "self" ? name + "_" : name
+    // The first two cannot be written behind a dot, not even in backticks; the last is no name.
+    return name == "init" || name == "self" || name == "_" ? name + "_" : name
 }
+
+/// What the type of a service is called that would otherwise be called `name`: services without a package can have
+/// names that Swift does not allow for a type, or that generated code means something else by.
+private func typeName(_ name: String, _ namer: SwiftProtobufNamer) -> String {
+    let isTaken = reservedTypeNames.contains(name) || name == namer.swiftProtobufModuleName
+    return isTaken || name.allSatisfy { $0 == "_" } ? name + "Service" : name
+}
+
+private let reservedTypeNames: Set<String> = [
+    "Any", "Apus", "ApusProtobuf", "Array", "Bool", "Data", "Dictionary", "Double", "Equatable", "Error", "Extensions",
+    "Float", "Foundation", "Hashable", "Int", "Int32", "Int64", "Never", "Optional", "Protocol", "Result", "Self",
+    "Sendable", "Set", "String", "Swift", "Type", "UInt", "UInt32", "UInt64", "Void",
+]
 
 /// Swift's type names begin with a capital; a proto's need not.
 private func upperCased(_ name: String) -> String { name.prefix(1).uppercased() + name.dropFirst() }
@@ -93,39 +106,3 @@ private let keywords: Set<String> = [
     "typealias", "var",
     "where", "while",
 ]
-
-/// Whether letters, digits and underscores follow a letter or underscore; nothing will do as well.
-private func isNameStart(_ prefix: String) -> Bool {
-    let isLetter = { (character: Character) in character.isLetter || character == "_" }
-    return prefix.allSatisfy { isLetter($0) || $0.isNumber } && prefix.first.map(isLetter) ?? true
-}
-
-/// Two things of one Swift name, in the files of one run: the compiler would say so, but not about the protos.
-func checkNames(_ files: [FileDescriptor], _ options: GeneratorOptions) throws(GeneratorProblem) {
-    var owners: [String: String] = [:]
-    func claim(_ name: String, _ what: String, in file: FileDescriptor) throws(GeneratorProblem) {
-        // Types of different modules do not meet.
-        let module = options.mappings.moduleName(forFile: file) ?? ""
-        if let other = owners.updateValue("\(what) (\(file.name))", forKey: "\(module).\(name)") {
-            throw GeneratorProblem(
-                "\(file.name): \(what) and \(other) are both \(name) in Swift; rename one, or set swift_prefix"
-            )
-        }
-    }
-    for file in files {
-        let prefix = file.options.swiftPrefix
-        guard isNameStart(prefix) else {
-            throw GeneratorProblem("\(file.name): swift_prefix \"\(prefix)\" cannot begin a name in Swift")
-        }
-        let namer = SwiftProtobufNamer(currentFile: file, protoFileToModuleMappings: options.mappings)
-        for message in file.messages {
-            try claim(namer.relativeName(message: message), "message \(message.fullName)", in: file)
-        }
-        for enumeration in file.enums {
-            try claim(namer.relativeName(enum: enumeration), "enum \(enumeration.fullName)", in: file)
-        }
-        for service in file.services {
-            try claim(try ServiceNames(service, namer).type, "service \(service.fullName)", in: file)
-        }
-    }
-}

@@ -97,6 +97,21 @@ import Testing
         }
     }
 
+    @Test func `a watcher that does not read holds nobody up, and learns the newest when it does`() async throws {
+        try await withHealth { health, _, client in
+            let watch = client.watch(.with { $0.service = "far.Away" })
+            #expect(try await watch.next()?.status == .serviceUnknown)
+            for number in 0..<50_000 { health.set(number.isMultiple(of: 2) ? .serving : .notServing, for: "far.Away") }
+            health.set(.unknown, for: "far.Away")
+            var last: Grpc_Health_V1_HealthCheckResponse.ServingStatus?
+            while last != .unknown, let next = try await watch.next() {
+                #expect(next.status != last)
+                last = next.status
+            }
+            #expect(last == .unknown)
+        }
+    }
+
     @Test func `no more than a hundred services are listed`() async throws {
         try await withHealth { health, _, client in
             // The server, its two services and these.

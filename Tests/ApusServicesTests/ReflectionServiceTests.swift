@@ -94,6 +94,43 @@ import Testing
         #expect(answers == [["ext.proto"], ["5"], ["ext.proto"]])
     }
 
+    @Test func `extensions of own messages and of others are found, and symbols of imports`() async throws {
+        let answers = try await ask(
+            [Corpus_Options_Ruled.descriptor],
+            [
+                .with {
+                    $0.fileContainingExtension = .with {
+                        ($0.containingType, $0.extensionNumber) = ("corpus.options.Extendable", 100)
+                    }
+                },
+                .with {
+                    $0.fileContainingExtension = .with {
+                        ($0.containingType, $0.extensionNumber) = ("google.protobuf.MethodOptions", 50_001)
+                    }
+                },
+                .with { $0.fileContainingSymbol = "corpus.options.extra" },
+                .with { $0.fileContainingSymbol = "corpus.options.Extendable.Pair.left" },
+                .with { $0.fileContainingSymbol = "corpus.elsewhere.Thing.Part" },
+                .with { $0.fileContainingSymbol = "google.protobuf.FieldDescriptorProto.TYPE_STRING" },
+            ]
+        )
+        let options = "corpus/options.proto"
+        let imports = ["corpus/nothing.proto", "google/protobuf/descriptor.proto"]
+        #expect(answers.map(\.first) == [options, options, options, options] + imports)
+        // The first answer brought what it imports.
+        #expect(Set(answers[0]) == Set([options] + imports))
+        #expect(answers[1] == [options])
+    }
+
+    @Test func `a stream of many questions is answered in order`() async throws {
+        let names = (0..<20_000).map { $0 % 3 == 0 ? "corpus/nothing.proto" : "no/\($0).proto" }
+        let answers = try await ask(
+            [DeepLower_case.descriptor],
+            names.map { name in .with { $0.fileByFilename = name } }
+        )
+        #expect(answers == names.map { $0.hasPrefix("no/") ? ["5"] : [$0] })
+    }
+
     @Test func `a descriptor that cannot be read is left out, and files that import each other end`() async throws {
         var one = Google_Protobuf_FileDescriptorProto()
         (one.name, one.dependency) = ("one.proto", ["two.proto", "gone.proto"])

@@ -8,8 +8,11 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import pytest
+
+from server_process import PATIENCE
 
 SERVICE = """
 syntax = "proto3";
@@ -156,6 +159,57 @@ def test_a_service_and_a_message_of_one_swift_name(protoc):
     assert protoc.complaint("a.proto", "b.proto") == (
         "b.proto: service x.y.Z and message x.Y_Z (a.proto) are both X_Y_Z in Swift; rename one, or set swift_prefix"
     )
+
+
+def test_a_service_and_an_imported_message_of_one_swift_name(protoc):
+    """What is imported is in the stub's module as well, unless it is mapped to another."""
+    protoc.write("a.proto", 'syntax = "proto3"; package x; message Y_Z {}')
+    protoc.write("b.proto", 'syntax = "proto3"; package x.y; import "a.proto";'
+                            "service Z { rpc Get(x.Y_Z) returns (x.Y_Z); }")
+    assert protoc.complaint("b.proto") == (
+        "b.proto: service x.y.Z and message x.Y_Z (a.proto) are both X_Y_Z in Swift; rename one, or set swift_prefix"
+    )
+    protoc.write("modules", 'mapping { module_name: "A" proto_file_path: "a.proto" }')
+    assert list(protoc.files("b.proto", options=f"ProtoPathModuleMappings={protoc.root}/modules")) == ["b.apus.swift"]
+
+
+@pytest.mark.parametrize("name", ["Apus", "ApusProtobuf"])
+def test_a_message_that_would_hide_a_module(protoc, name):
+    protoc.write("a.proto", f'syntax = "proto3"; message {name} {{}} service S {{ rpc Get({name}) returns ({name}); }}')
+    assert protoc.complaint("a.proto") == (
+        f"a.proto: message {name} would hide the module {name} in Swift; rename it, put it into a package, or set "
+        "swift_prefix"
+    )
+
+
+def test_a_service_that_is_called_as_a_type_of_swift(protoc):
+    protoc.write("a.proto", 'syntax = "proto3"; service String {} service Type {} service _ {}')
+    [text] = protoc.files("a.proto").values()
+    assert [line for line in text.splitlines() if line.startswith("enum ")] == [
+        "enum StringService {", "enum TypeService {", "enum _Service {",
+    ]
+    # What they are called on the wire stays.
+    assert 'static let name = "String"' in text
+
+
+def test_a_file_whose_name_means_something_in_a_string(protoc):
+    name = 'a"\\(b)\tü.proto'
+    protoc.write(name, 'syntax = "proto3"; service S {}')
+    [text] = protoc.files(name).values()
+    escaped = 'a\\"\\\\(b)\\u{9}ü.proto'
+    assert f"// Source: {escaped}" in text and f'name: "{escaped}",' in text
+
+
+def test_time_grows_with_the_size_of_a_proto(protoc):
+    """Thousands of methods, and megabytes of descriptors, are a matter of seconds."""
+    messages = "".join(f"message M{number} {{ string a_field_{number} = 1; M{number} next_{number} = 2; }}\n"
+                       for number in range(6000))
+    methods = "".join(f"rpc Method{number}(M{number}) returns (M{number});\n" for number in range(2000))
+    protoc.write("huge.proto", f'syntax = "proto3"; package huge; {messages} service S {{ {methods} }}')
+    started = time.monotonic()
+    [text] = protoc.files("huge.proto").values()
+    assert time.monotonic() - started < 20 * PATIENCE
+    assert len(text) > 4_000_000
 
 
 def test_files_of_one_path(protoc):
