@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_status import rpc_status
 
+from raw_connection import RawConnection, message
 from server_process import PATIENCE
 
 TIMEOUT = 20 * PATIENCE
@@ -146,6 +147,35 @@ def test_what_there_is_not(open_channel, echo_server):
         Request(all_extension_numbers_of_type="echo.v1.EchoRequest"), Request(host="nothing asked"),
     )
     assert answers == [not_found, not_found, not_found, not_found, [], invalid]
+
+
+def test_a_client_that_asks_and_does_not_read_holds_up_itself_alone(echo_server, database):
+    """Answers are larger than questions; those that nobody reads are not made."""
+    question = message(reflection_pb2.ServerReflectionRequest(
+        file_by_filename="grpc/reflection/v1/reflection.proto").SerializeToString())
+    raw = RawConnection(echo_server.address, auto_credit=False)
+    stream = raw.open("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+    database.get_services()
+    before, sent, stalled = echo_server.rss_bytes, 0, 0
+    while stalled < 3:
+        count = min(raw.send_window, raw.stream_windows[stream], 16_000) // len(question)
+        if count > 0:
+            raw.data(stream, question * count)
+            sent += count
+        else:
+            stalled += 1
+        raw.step(0.2)
+        assert sent * len(question) < 4 * 2**20, "the server takes questions without an end"
+    assert echo_server.rss_bytes - before < 16 * 2**20
+    assert sorted(database.get_services()) == SERVICES
+    # Whoever reads after all gets an answer to each question.
+    raw.auto_credit = True
+    raw.credit(stream, 2**30)
+    raw.credit(0, 2**30)
+    raw.data(stream, b"", end_stream=True)
+    answer = raw.result(stream, seconds=30)
+    assert (answer.status, len(answer.messages)) == (0, sent)
+    raw.close()
 
 
 # MARK: - buf curl
