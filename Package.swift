@@ -40,6 +40,7 @@ let package = Package(
         .library(name: "EchoV1", targets: ["EchoV1"]),
         .executable(name: "apus-echo", targets: ["apus-echo"]),
         .executable(name: "protoc-gen-apus", targets: ["protoc-gen-apus"]),
+        .plugin(name: "GenerateStubs", targets: ["GenerateStubs"]),
         .executable(name: "apus-interop", targets: ["apus-interop"]),
     ],
     dependencies: [
@@ -103,6 +104,15 @@ let package = Package(
             name: "protoc-gen-apus",
             dependencies: ["ApusCodeGen", protobuf, protobufPlugin],
             swiftSettings: settings
+        ),
+        // `swift package generate-stubs`. It builds the two plugins of protoc when it first runs: as dependencies they
+        // would be built, a minute long, in every `swift build`.
+        .plugin(
+            name: "GenerateStubs",
+            capability: .command(
+                intent: .custom(verb: "generate-stubs", description: "Makes messages and gRPC stubs out of protos."),
+                permissions: [.writeToPackageDirectory(reason: "It writes the Swift code that it makes.")]
+            )
         ),
 
         .target(

@@ -19,7 +19,7 @@ struct Tree {
     /// Reads the tree below a folder: what is written by hand, so neither builds and caches nor generated code.
     init(root: String) throws {
         var files: [SourceFile] = []
-        for top in ["Benchmarks", "Examples", "Fuzz", "Package.swift", "Sources", "Tests", "scripts"] {
+        for top in ["Benchmarks", "Examples", "Fuzz", "Package.swift", "Plugins", "Sources", "Tests", "scripts"] {
             for path in try Self.paths(below: top, in: root) where Self.isChecked(path) {
                 let data = try Data(contentsOf: URL(fileURLWithPath: "\(root)/\(path)"))
                 // Without a suffix it is code if it is a script; else it is something built.
