@@ -19,7 +19,8 @@ RUN_SECONDS_MAX = 300
 OWN = {
     "floor": ("floor-client", []),
     **{name: ("bench-client", ["--variant", name])
-       for name in ("raw-async", "raw-elsewhere", "raw-blocking", "proto-async", "proto-elsewhere", "proto-blocking")},
+       for name in ("raw-async", "raw-elsewhere", "raw-blocking", "proto-async", "proto-elsewhere", "proto-blocking",
+                    "stub-async")},
 }
 CLIENTS = {
     **OWN,

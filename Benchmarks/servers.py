@@ -33,6 +33,9 @@ VARIANTS = {
     "raw-async": ("bench-server", ["--handler", "raw-async", "--threads", "1"]),
     "proto-sync": ("bench-server", ["--handler", "proto-sync", "--threads", "1"]),
     "proto-async": ("bench-server", ["--handler", "proto-async", "--threads", "1"]),
+    # Registered by hand, where proto-… is by generated stubs; `budget --stubs` compares them.
+    "hand-sync": ("bench-server", ["--handler", "hand-sync", "--threads", "1"]),
+    "hand-async": ("bench-server", ["--handler", "hand-async", "--threads", "1"]),
 }
 
 # Those of other stacks; peers.py builds them.

@@ -64,6 +64,7 @@ struct BenchClient {
         case .rawBlocking: BlockingCaller(channel, RawDialect(), options)
         case .protoAsync, .protoElsewhere: AsyncCaller(channel, ProtoDialect(), options)
         case .protoBlocking: BlockingCaller(channel, ProtoDialect(), options)
+        case .stubAsync: StubCaller(channel, options)
         }
     }
 }

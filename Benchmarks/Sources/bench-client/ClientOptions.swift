@@ -13,6 +13,8 @@ enum Variant: String, CaseIterable {
     case protoAsync = "proto-async"
     case protoElsewhere = "proto-elsewhere"
     case protoBlocking = "proto-blocking"
+    /// By the generated client; the others call the channel themselves.
+    case stubAsync = "stub-async"
 }
 
 /// Where the code that makes calls runs.
@@ -28,7 +30,7 @@ enum Place {
 extension Variant {
     var place: Place {
         switch self {
-        case .rawAsync, .protoAsync: .loop
+        case .rawAsync, .protoAsync, .stubAsync: .loop
         case .rawElsewhere, .protoElsewhere: .pool
         case .rawBlocking, .protoBlocking: .threads
         }

@@ -8,6 +8,8 @@ enum HandlerKind: String, CaseIterable {
     case rawAsync = "raw-async"
     case protoSync = "proto-sync"
     case protoAsync = "proto-async"
+    case handSync = "hand-sync"
+    case handAsync = "hand-async"
 }
 
 private let get = MethodDescriptor(service: "echo.v1.EchoService", method: "Get")
@@ -77,6 +79,25 @@ struct ProtoEcho: RPCService {
         registry.serverStreaming(repeatText, request: request, response: response) { message, responses, _ in
             for _ in 0..<(try count(in: message.text)) {
                 try await responses.write(Echo_V1_EchoResponse.with { $0.text = messageText })
+            }
+        }
+    }
+}
+
+/// What `ProtoEcho` does with its unary method, registered by hand: what the stub adds.
+struct HandEcho: RPCService {
+    let synchronous: Bool
+
+    func register(with registry: inout MethodRegistry) {
+        let request = ProtobufCodec<Echo_V1_EchoRequest>()
+        let response = ProtobufCodec<Echo_V1_EchoResponse>()
+        if synchronous {
+            registry.synchronousUnary(get, request: request, response: response) { message, _ in
+                Echo_V1_EchoResponse.with { $0.text = message.text }
+            }
+        } else {
+            registry.unary(get, request: request, response: response) { message, _ in
+                Echo_V1_EchoResponse.with { $0.text = message.text }
             }
         }
     }

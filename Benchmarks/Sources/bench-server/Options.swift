@@ -56,6 +56,8 @@ struct Options {
         case .rawAsync: RawEcho(synchronous: false)
         case .protoSync: ProtoEcho(synchronous: true)
         case .protoAsync: ProtoEcho(synchronous: false)
+        case .handSync: HandEcho(synchronous: true)
+        case .handAsync: HandEcho(synchronous: false)
         }
     }
 }
