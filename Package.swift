@@ -37,6 +37,7 @@ let package = Package(
         .library(name: "Apus", targets: ["Apus"]),
         .library(name: "ApusProtobuf", targets: ["ApusProtobuf"]),
         .library(name: "ApusServices", targets: ["ApusServices"]),
+        .library(name: "ConcurrentMap", targets: ["ConcurrentMap"]),
         .library(name: "EchoV1", targets: ["EchoV1"]),
         .executable(name: "apus-echo", targets: ["apus-echo"]),
         .executable(name: "protoc-gen-apus", targets: ["protoc-gen-apus"]),
@@ -72,6 +73,9 @@ let package = Package(
             swiftSettings: settings
         ),
         .target(name: "ApusProtobuf", dependencies: ["Apus", protobuf], swiftSettings: settings),
+        // A map whose reads take no lock: a product by itself, which needs nothing of the rest.
+        .target(name: "CConcurrentMap"),
+        .target(name: "ConcurrentMap", dependencies: ["CConcurrentMap"], swiftSettings: settings),
         // The services that every gRPC server has: health, reflection; and rich errors.
         .target(
             name: "ApusServiceProtos",
@@ -202,6 +206,7 @@ let package = Package(
             dependencies: ["Apus", "ApusServices", "StubCorpus", logging, protobuf],
             swiftSettings: settings
         ),
+        .testTarget(name: "ConcurrentMapTests", dependencies: ["ConcurrentMap"], swiftSettings: settings),
         .testTarget(name: "TidyTests", swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]
