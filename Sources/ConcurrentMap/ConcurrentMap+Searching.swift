@@ -23,7 +23,7 @@ extension ConcurrentMap {
     func find(_ key: borrowing Key) -> Found {
         let hash = UInt(bitPattern: key.hashValue)
         let record = HazardRecord.currentWithRoom
-        let entry = search(key, hash, record).entry
+        let entry = search(key, hash, record)
         // SAFETY: what a search answers has a hazard.
         return unsafe Found(record: record, entry: UnsafePointer(bitPattern: entry))
     }
@@ -34,17 +34,16 @@ extension ConcurrentMap {
     func locate(_ key: borrowing Key, hash: UInt) -> Place {
         let record = HazardRecord.currentWithRoom
         let version = core.version(of: MapCore.segmentIndex(of: hash))
-        let (table, slot, entry) = search(key, hash, record)
-        return Place(record: record, hash: hash, version: version, table: table, slot: slot, entry: entry)
+        return Place(record: record, hash: hash, version: version, entry: search(key, hash, record))
     }
 
-    /// The search. Leaves a hazard on the entry that it finds.
+    /// The search: the address of the entry, on which it leaves a hazard, or 0.
     ///
     /// It repeats a step only when a writer has changed the key that is looked for, or replaced the table, between two
     /// instructions of it. No lock is held and nothing is waited for.
     @inlinable
     @inline(__always)
-    func search(_ key: borrowing Key, _ hash: UInt, _ record: HazardRecord) -> (table: Table, slot: Slot, entry: UInt) {
+    func search(_ key: borrowing Key, _ hash: UInt, _ record: HazardRecord) -> UInt {
         let segment = MapCore.segmentIndex(of: hash)
         let tag = Table.tag(of: hash)
         let depth = record.depth
@@ -54,12 +53,12 @@ extension ConcurrentMap {
             let table = core.table(of: segment)
             record.publish(table.word, at: depth &+ 1)
             guard core.table(of: segment) == table else { continue }
-            let (slot, entry, isCurrent) = search(key, tag: tag, in: table, of: segment, record, depth)
+            let (entry, isCurrent) = search(key, tag: tag, in: table, of: segment, record, depth)
             guard isCurrent else { continue }
             record.clear(at: depth &+ 1)
             if entry == 0 { record.clear(at: depth) }
             record.depth = depth &+ (entry == 0 ? 0 : 1)
-            return (table, slot, entry)
+            return entry
         }
     }
 
@@ -73,7 +72,7 @@ extension ConcurrentMap {
         of segment: Int,
         _ record: HazardRecord,
         _ depth: Int
-    ) -> (slot: Slot, entry: UInt, isCurrent: Bool) {
+    ) -> (entry: UInt, isCurrent: Bool) {
         let mask = table.mask
         var index = tag & mask
         while true {
@@ -84,16 +83,16 @@ extension ConcurrentMap {
                 while address != 0 {
                     record.publish(address, at: depth)
                     // A table that was replaced keeps its entries, also those that the map has no more.
-                    guard core.table(of: segment) == table else { return (slot, 0, false) }
+                    guard core.table(of: segment) == table else { return (0, false) }
                     let again = slot.entry
                     if again == address {
-                        if isKey(key, ofEntryAt: address) { return (slot, address, true) }
+                        if isKey(key, ofEntryAt: address) { return (address, true) }
                         break
                     }
                     address = again
                 }
             } else if hash == 0 {
-                return (slot, 0, true)
+                return (0, true)
             }
             index = (index &+ 1) & mask
         }

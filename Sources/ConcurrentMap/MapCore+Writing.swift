@@ -7,18 +7,14 @@ struct Place {
     @usableFromInline let hash: UInt
     /// Of the segment, from before the search.
     @usableFromInline let version: UInt
-    @usableFromInline let table: Table
-    @usableFromInline let slot: Slot
     /// The entry with the key, under the topmost hazard of `record`; 0 if there is none, and then no hazard is left.
     @usableFromInline let entry: UInt
 
     @inlinable
-    init(record: HazardRecord, hash: UInt, version: UInt, table: Table, slot: Slot, entry: UInt) {
+    init(record: HazardRecord, hash: UInt, version: UInt, entry: UInt) {
         self.record = record
         self.hash = hash
         self.version = version
-        self.table = table
-        self.slot = slot
         self.entry = entry
     }
 }
@@ -73,18 +69,22 @@ extension MapCore {
         let index = Self.segmentIndex(of: place.hash)
         let segment = segment(index)
         segment.lock.lock()
-        // The hazard keeps the old entry from being freed, so that the same address is the same entry.
-        guard table(of: index) == place.table, place.slot.entry == place.entry else {
+        let table = table(of: index)
+        guard let slot = table.slot(of: place.entry, withTag: Table.tag(of: place.hash)) else {
             segment.lock.unlock()
             return .overtaken
         }
-        place.slot.setEntry(entry)
+        slot.setEntry(entry)
         if entry == 0 {
             segment.count -= 1
-            segment.occupied -= place.table.tidy(place.slot)
+            segment.occupied -= table.tidy(slot)
         }
         let list = segment.retire(place.entry)
         segment.lock.unlock()
+        // A reader on another core gets them sooner.
+        // SAFETY: nothing is read or written, so that it does no harm if the table is gone by now.
+        cconcurrentmap_demote(UInt(bitPattern: unsafe slot.words))
+        cconcurrentmap_demote(entry)
         place.record.noteReplaced(place.entry)
         if let list { retire(list) }
         return isReclaimingDue(promptly: promptly) ? .doneAndReclaim : .done
@@ -124,15 +124,16 @@ extension MapCore {
 
     // Growth ----------------------------------------------------------------------------------------------------------
 
-    /// At most three quarters of the slots are in use.
-    private static func occupiedMax(_ table: Table) -> Int { table.slotCount / 4 * 3 }
+    /// At most half of the slots are in use, so that most searches end at the first slot that they look at: the
+    /// processor foresees where they end, which is worth more than the memory.
+    private static func occupiedMax(_ table: Table) -> Int { table.slotCount / 2 }
 
     private static let slotCountMin = 8
 
     /// A size in which entries take at most two thirds of what may be in use, so that some time passes until the next.
     static func slotCount(for count: Int) -> Int {
         var slots = slotCountMin
-        while slots < count * 2 { slots *= 2 }
+        while slots < count * 3 { slots *= 2 }
         return slots
     }
 

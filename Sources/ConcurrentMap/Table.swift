@@ -106,6 +106,18 @@ struct Table: Equatable, Sendable {
         }
     }
 
+    /// The slot with an entry, nil if the table does not have it. A hazard keeps the entry from being freed, so that
+    /// the same address is the same entry.
+    func slot(of entry: UInt, withTag tag: UInt) -> Slot? {
+        var index = tag & mask
+        while true {
+            let slot = slot(at: index)
+            if slot.entry == entry { return slot }
+            if slot.hash == 0 { return nil }
+            index = (index &+ 1) & mask
+        }
+    }
+
     /// Makes the slot, which has just lost its entry, and those before it that have none either, unused ones, if the
     /// slot behind is unused: no search goes beyond. Answers how many.
     func tidy(_ slot: Slot) -> Int {

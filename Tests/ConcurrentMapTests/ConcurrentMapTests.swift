@@ -164,7 +164,7 @@ import Testing
         }
         #expect(map.count == 100)
         let slots = (0..<MapCore.segmentCount).reduce(0) { $0 + map.core.table(of: $1).slotCount }
-        #expect(slots <= 2048)
+        #expect(slots <= 64 * 32)
         #expect((199_900..<200_000).allSatisfy { map[$0] == $0 })
     }
 

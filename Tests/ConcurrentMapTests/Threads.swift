@@ -92,3 +92,18 @@ enum Effort {
 
     static func times(_ count: Int) -> Int { count * (isLong ? 20 : 1) / (isSanitized ? 4 : 1) }
 }
+
+/// fork(2), which Swift hides; the caller knows what a child may do.
+func forkProcess() -> pid_t {
+    // SAFETY: the symbol is that of a function without arguments.
+    guard let symbol = unsafe dlsym(nil, "fork") else { return -1 }
+    return unsafe unsafeBitCast(symbol, to: (@convention(c) () -> pid_t).self)()
+}
+
+/// Waits for a process to end; its exit status.
+func exitStatus(of process: pid_t) -> CInt {
+    var status: CInt = 0
+    // SAFETY: the status lives through the call.
+    _ = unsafe waitpid(process, &status, 0)
+    return (status >> 8) & 0xFF
+}
