@@ -5,6 +5,7 @@
 #include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -49,6 +50,8 @@ int cconcurrentmap_membarrier(void) {
     errno = saved;
     return done;
 }
+
+void cconcurrentmap_yield(void) { sched_yield(); }
 
 void cconcurrentmap_wait(void *word, uint32_t expected) {
     int saved = errno;

@@ -19,9 +19,8 @@
 ///   call their closure again with the new value. So the closure may run more than once, and only what it did last
 ///   counts: it should do nothing but compute. If it throws, nothing has changed.
 /// - ``snapshot()`` is exact: all that the map had at one moment. So is ``removeAll()``.
-/// - An iteration is *weakly consistent*: it goes through the map in 64 parts, each as it was at one moment while the
-///   iteration lasted. A pair that is there all the time is seen once, and no key is seen twice in one part or another;
-///   a pair that comes or goes meanwhile is seen or not.
+/// - An iteration is *weakly consistent*: it goes through the map in 64 parts, while others write. A pair that is there
+///   all the time is seen once, no key is seen twice, and a pair that comes or goes meanwhile is seen or not.
 /// - ``count`` adds up 64 numbers, each exact at its own moment: exact while nobody adds or removes.
 /// - `map[key]? += 1` and `map[key]?.append(x)` are a read and a write, between which others may write. Use
 ///   ``updateValue(forKey:_:)``.
@@ -45,8 +44,9 @@
 /// ``withValue(forKey:_:)`` for minutes keeps that one value, and nothing else. Releasing is done by writers at the end
 /// of a write, outside of all locks: when 128 entries wait for it, or at the first write after a tick of the kernel's
 /// clock (1 to 10 ms). Until then at most about 600 entries wait, however many threads and keys there are; on top of it
-/// come two for each value that a reader holds at the time. After the last write some may wait for long: ``reclaim()``
-/// releases what can be released at once. When the map itself goes, everything is released.
+/// come two for each value that a reader holds at the time, and what is taken out while a snapshot is copied. After the
+/// last write some may wait for long: ``reclaim()`` releases what can be released at once. When the map itself goes,
+/// everything is released.
 ///
 /// ## What it is bad at
 ///

@@ -132,3 +132,33 @@ enum HazardDomain {
         return count
     }
 }
+
+#if DEBUG
+    /// For tests: stops one thread between reading an address and announcing it, where others may take the entry out
+    /// and free it.
+    extension HazardDomain {
+        private static let stopped = Atomic<UInt>(0)
+        private static let countdown = Atomic(0)
+
+        /// Has the calling thread stop before it announces the next address but `count`, until `goOn`.
+        static func stopAfter(_ count: Int) {
+            countdown.store(count, ordering: .relaxed)
+            stopped.store(HazardRecord.current.bits, ordering: .sequentiallyConsistent)
+        }
+
+        /// Whether a thread has stopped.
+        static var hasStopped: Bool { countdown.load(ordering: .sequentiallyConsistent) < 0 }
+
+        static func goOn() {
+            countdown.store(0, ordering: .relaxed)
+            stopped.store(0, ordering: .sequentiallyConsistent)
+        }
+
+        @usableFromInline
+        static func isAboutToPublish(_ record: HazardRecord) {
+            guard stopped.load(ordering: .relaxed) == record.bits else { return }
+            guard countdown.subtract(1, ordering: .sequentiallyConsistent).newValue < 0 else { return }
+            while stopped.load(ordering: .sequentiallyConsistent) == record.bits { cconcurrentmap_pause() }
+        }
+    }
+#endif

@@ -69,6 +69,9 @@ struct HazardRecord {
     @inlinable
     @inline(__always)
     func publish(_ address: UInt, at index: Int) {
+        #if DEBUG
+            HazardDomain.isAboutToPublish(self)
+        #endif
         #if TSAN
             // The thread sanitizer knows no fences.
             unsafe words[Self.firstHazard &+ index].store(address, ordering: .sequentiallyConsistent)

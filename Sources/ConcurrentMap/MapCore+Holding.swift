@@ -1,3 +1,4 @@
+internal import CConcurrentMap
 internal import Synchronization
 
 /// Reading many entries as of one moment: their addresses are collected with locks held, which takes little time, and
@@ -5,6 +6,17 @@ internal import Synchronization
 //
 // SAFETY: the words are the map's, which is alive while it is called.
 extension MapCore {
+    /// Snapshots that follow each other without a gap would keep anything from being freed: if much waits for it, a new
+    /// one waits for the others to end, and frees what they kept.
+    @usableFromInline
+    func waitUntilHoldsAreFew(_ freeEntry: (UInt) -> Void) {
+        guard unsafe retiredCount.pointee.load(ordering: .relaxed) >= Self.retiredMaxForHolds else { return }
+        while unsafe holds.pointee.load(ordering: .acquiring) != 0 { cconcurrentmap_yield() }
+        reclaim(freeEntry)
+    }
+
+    private static let retiredMaxForHolds: UInt = 4096
+
     /// All entries, as of one moment. To be followed by `endHold`.
     @usableFromInline
     func holdAll() -> [UInt] {

@@ -108,6 +108,7 @@ extension MapCore {
         // A snapshot that began since then may be reading what was taken out after it began.
         let isHeld = unsafe holds.pointee.load(ordering: .acquiring) != 0
         guard !isHeld, let hazards = HazardDomain.hazards().map(Hazards.init) else {
+            reclaimingThreshold = Self.retiredMax + 2 * list.count
             retire(list)
             while table != 0 {
                 let next = Table(word: table).nextRetired

@@ -40,6 +40,8 @@ static inline void cconcurrentmap_pause(void) {
 #endif
 }
 
+/// Lets other threads run.
+void cconcurrentmap_yield(void);
 /// Sleeps while the word is `expected`; may return early.
 void cconcurrentmap_wait(void *word, uint32_t expected);
 /// Wakes one thread that sleeps on the word.
