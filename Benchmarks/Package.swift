@@ -39,6 +39,18 @@ let package = Package(
                 .enableUpcomingFeature("ExistentialAny"),
             ]
         ),
+        // Keeps a thread on one core.
+        .target(name: "CPinning"),
+        .executableTarget(
+            name: "bench-map",
+            dependencies: ["CPinning", .product(name: "ConcurrentMap", package: "Apus")],
+            swiftSettings: [
+                .treatAllWarnings(as: .error),
+                .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+                .enableUpcomingFeature("InternalImportsByDefault"),
+                .enableUpcomingFeature("ExistentialAny"),
+            ]
+        ),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -1,5 +1,3 @@
-internal import CConcurrentMap
-
 /// Where a search ended, and the hazards that keep it valid.
 @usableFromInline
 struct Place {
@@ -81,10 +79,6 @@ extension MapCore {
         }
         let list = segment.retire(place.entry)
         segment.lock.unlock()
-        // A reader on another core gets them sooner.
-        // SAFETY: nothing is read or written, so that it does no harm if the table is gone by now.
-        cconcurrentmap_demote(UInt(bitPattern: unsafe slot.words))
-        cconcurrentmap_demote(entry)
         place.record.noteReplaced(place.entry)
         if let list { retire(list) }
         return isReclaimingDue(promptly: promptly) ? .doneAndReclaim : .done

@@ -47,16 +47,6 @@ void cconcurrentmap_wait(void *word, uint32_t expected);
 /// Wakes one thread that sleeps on the word.
 void cconcurrentmap_wake(void *word);
 
-/// Has the processor move the cache line of an address outward, to where the other cores find it faster. A hint: without
-/// effect where it is not known, also for an address that is not mapped.
-static inline void cconcurrentmap_demote(uintptr_t address) {
-#if defined(__x86_64__)
-    __asm__ volatile("cldemote (%0)" ::"r"(address) : "memory");
-#else
-    (void)address;
-#endif
-}
-
 // Time ----------------------------------------------------------------------------------------------------------------
 
 /// The time of the kernel's last tick (1 to 10 ms ago), in nanoseconds; changes when the kernel ticks.
