@@ -112,7 +112,7 @@ import Testing
 
     @Test func `a key alone`() {
         let map = ConcurrentMap<Int, Int>()
-        let events = violation(rounds: Effort.times(2000), threads: 3, operations: 5, key: 7, map: map) { _ in
+        let events = violation(rounds: Effort.times(600), threads: 3, operations: 5, key: 7, map: map) { _ in
             sched_yield()
         }
         #expect(events == nil)
@@ -120,7 +120,7 @@ import Testing
 
     @Test func `a key whose table is replaced all the time`() {
         let map = ConcurrentMap<Int, Int>()
-        let events = violation(rounds: Effort.times(2000), threads: 3, operations: 5, key: 7, map: map) { map in
+        let events = violation(rounds: Effort.times(400), threads: 3, operations: 5, key: 7, map: map) { map in
             for key in 1000..<3000 { map[key] = key }
             for key in 1000..<3000 { map[key] = nil }
         }
@@ -130,7 +130,7 @@ import Testing
     @Test func `a key among others with its hash, which come and go`() {
         let map = ConcurrentMap<YieldingKey, Int>()
         let key = YieldingKey(number: 0, hash: 0)
-        let events = violation(rounds: Effort.times(1000), threads: 3, operations: 5, key: key, map: map) { map in
+        let events = violation(rounds: Effort.times(400), threads: 3, operations: 5, key: key, map: map) { map in
             for number in 1..<20 { map[YieldingKey(number: number, hash: 0)] = number }
             for number in 1..<20 { map[YieldingKey(number: number, hash: 0)] = nil }
         }
