@@ -73,6 +73,33 @@ import Testing
         }
     }
 
+    @Test func `a value that is freed as soon as nobody reads it is not freed while somebody does`() {
+        let tally = Tally()
+        let map = ConcurrentMap<Int, Counted>()
+        map[1] = Counted(0, tally)
+        let wrong = Shared()
+        let stop = Shared()
+        let reader = startThread {
+            while stop.now == 0 {
+                // What takes the memory of a freed value is another value, and has another number.
+                let isSame = map.withValue(forKey: 1) { value in
+                    let number = value.number
+                    for _ in 0..<50 where !value.isIntact || value.number != number { return false }
+                    return true
+                }
+                if isSame != true { wrong.increment() }
+            }
+        }
+        for number in 0..<Effort.times(100_000) {
+            map[1] = Counted(number, tally)
+            map.reclaim()
+        }
+        stop.increment()
+        join(reader)
+        #expect(wrong.now == 0)
+        #expect(tally.aliveCount <= 2)
+    }
+
     @Test func `updates of one key are lost by nobody`() {
         let map = ConcurrentMap<String, Int>()
         let threads = 6
