@@ -129,16 +129,22 @@ import Testing
     }
 
     @Test func `an update that always writes to its own key ends the process, with a reason`() async {
-        await #expect(processExitsWith: .failure) {
+        let direct = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+            // Instead of going on for ever.
+            alarm(60)
             let map = ConcurrentMap<Int, Int>()
             map[0] = 0
             map.updateValue(forKey: 0) { _ in map[0] = 1 }
         }
-        // The same through a second update, nested.
-        await #expect(processExitsWith: .failure) {
+        let nested = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+            alarm(60)
             let map = ConcurrentMap<Int, Int>()
             map[0] = 0
             map.updateValue(forKey: 0) { _ in map.updateValue(forKey: 0) { $0 += 1 } }
+        }
+        for result in [direct, nested] {
+            let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+            #expect(text.contains("writes to the key that it updates"))
         }
     }
 
