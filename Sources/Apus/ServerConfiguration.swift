@@ -96,8 +96,8 @@ public struct ServerConfiguration: Hashable, Sendable {
     /// for never.
     public var keepaliveTime: Duration? = .seconds(2 * 60 * 60)
     /// How long after that PING something has to come before the connection is closed. With ``keepaliveTime`` set this
-    /// or ``writeStallTimeout``, whichever is longer, is also how long the client may leave sent bytes unacknowledged or
-    /// untaken, between which the kernel makes no difference (TCP_USER_TIMEOUT, gRFC A18).
+    /// or ``writeStallTimeout``, whichever is longer, is also how long the client may leave sent bytes unacknowledged
+    /// or untaken, between which the kernel makes no difference (TCP_USER_TIMEOUT, gRFC A18).
     public var keepaliveTimeout = Duration.seconds(20)
     /// Whether clients are asked that have no call open: those that are gone would be kept otherwise.
     public var keepaliveWithoutCalls = true
