@@ -21,8 +21,12 @@ def sent(start_raw_server, open_client_process):
 
     def send(settings=None, options=(), **fields):
         requests = []
-        server = start_raw_server(lambda connection: requests.append(connection.request().reply(b"answer")),
-                                  settings=settings)
+
+        def script(connection):
+            requests.append(connection.request())
+            requests[-1].reply(b"answer")
+
+        server = start_raw_server(script, settings=settings)
         client = open_client_process(server, *options)
         result = client.call(**fields)
         assert (result.code, result.messages) == ("OK", [b"answer"]), result

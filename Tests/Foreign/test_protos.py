@@ -87,8 +87,9 @@ def test_buf_generate_with_the_template(workspace, plugins):
     generated = workspace / "Sources/Generated"
     stubs = sorted(str(path.relative_to(generated)) for path in generated.rglob("*.apus.swift"))
     assert stubs == [
-        "echo/v1/echo.apus.swift", "grpc/health/v1/health.apus.swift", "grpc/reflection/v1/reflection.apus.swift",
-        "grpc/reflection/v1alpha/reflection.apus.swift", "grpc/testing/test.apus.swift",
+        "echo/v1/echo.apus.swift", "grpc/channelz/v1/channelz.apus.swift", "grpc/health/v1/health.apus.swift",
+        "grpc/reflection/v1/reflection.apus.swift", "grpc/reflection/v1alpha/reflection.apus.swift",
+        "grpc/testing/test.apus.swift",
     ]
     assert "public enum Echo_V1_EchoService {" in (generated / "echo/v1/echo.apus.swift").read_text()
     assert (generated / "echo/v1/echo.pb.swift").exists() == has_messages
