@@ -72,7 +72,7 @@ import Testing
             let response = await pair.call("refused")
             #expect(response.hasPrefix("UNAVAILABLE"), "\(response)")
             await eventually("the descriptor being closed") { pair.serverFaults.count(of: .close) == closes + 1 }
-            #expect(pair.server.connections == 0)
+            await eventually("its connection's end") { pair.server.connections == 0 }
             #expect(await pair.call("served", "Unary", CallOptions(waitForReady: true)) == "served")
         }
     }
