@@ -26,6 +26,8 @@ extension FuzzTarget {
         }
         guard let compressed = try codec.compress(bytes) else { return }
         try holdEqual(inflate(compressed, codec, bytes.count), bytes, "\(codec.algorithm)")
+        // The sum at the end of deflate, Adler-32, does not see each change of a short message.
+        guard codec.algorithm == .gzip else { return }
         var changed = compressed
         let place = Int(bytes.last ?? 0) * 31 % changed.count
         changed[place] ^= 1 << (bytes.first ?? 0) % 8
