@@ -69,7 +69,7 @@ let package = Package(
         ),
         .target(
             name: "Apus",
-            dependencies: ["ApusTransport", "ApusCompression", "ApusTLS", logging, lifecycle],
+            dependencies: ["ApusTransport", "ApusBase", "ApusCompression", "ApusTLS", logging, lifecycle],
             swiftSettings: settings
         ),
         .target(name: "ApusProtobuf", dependencies: ["Apus", protobuf], swiftSettings: settings),
@@ -84,7 +84,7 @@ let package = Package(
         ),
         .target(
             name: "ApusServices",
-            dependencies: ["Apus", "ApusServiceProtos", protobuf],
+            dependencies: ["Apus", "ApusBase", "ApusServiceProtos", protobuf],
             swiftSettings: settings
         ),
         .target(

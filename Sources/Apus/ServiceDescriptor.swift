@@ -1,5 +1,5 @@
+internal import ApusBase
 internal import ApusTransport
-internal import Synchronization
 
 /// What a service is, for those who ask a running server: its name, and the proto files that define it. Generated.
 public struct ServiceDescriptor: Sendable {
@@ -44,7 +44,7 @@ public final class ServedServices: Sendable {
         var observers: [@Sendable () -> Void] = []
     }
 
-    private let state = Mutex(State())
+    private let state = Lock(State())
 
     init() {}
 

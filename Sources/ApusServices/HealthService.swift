@@ -1,6 +1,6 @@
 public import Apus
+internal import ApusBase
 internal import ApusServiceProtos
-internal import Synchronization
 
 /// `grpc.health.v1.Health`: tells load balancers, supervisors and people whether a server's services work.
 ///
@@ -48,7 +48,7 @@ public final class HealthService: Sendable {
         }
     }
 
-    private let state = Mutex(State())
+    private let state = Lock(State())
 
     public init() {}
 

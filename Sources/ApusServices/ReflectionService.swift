@@ -1,8 +1,8 @@
 public import Apus
+internal import ApusBase
 internal import ApusServiceProtos
 internal import Foundation
 internal import SwiftProtobuf
-internal import Synchronization
 
 /// Server reflection, `grpc.reflection.v1` and `v1alpha`: shows tools such as grpcurl and `buf curl` what the server
 /// serves, so that they can call it without its proto files.
@@ -17,7 +17,7 @@ public final class ReflectionService: RPCService {
         var index: DescriptorIndex?
     }
 
-    private let state = Mutex(State())
+    private let state = Lock(State())
 
     public init() {}
 

@@ -12,7 +12,7 @@ private let importTable: [String: Set<String>] = [
     ],
     "ApusProtobuf": ["Apus", "Foundation", "SwiftProtobuf"],
     "ApusServiceProtos": ["Apus", "ApusProtobuf", "Foundation", "SwiftProtobuf"],
-    "ApusServices": ["Apus", "ApusServiceProtos", "Foundation", "SwiftProtobuf"],
+    "ApusServices": ["Apus", "ApusBase", "ApusServiceProtos", "Foundation", "SwiftProtobuf"],
     "ApusGRPCTransport": ["ApusBase", "ApusTransport", "Foundation", "GRPCCore", "Logging"],
     "ConcurrentMap": ["CConcurrentMap"],
     "ApusSubscriptions": ["Apus", "ConcurrentMap", "Foundation", "Logging"],

@@ -13,7 +13,7 @@ struct Rule: Sendable, CustomStringConvertible {
         .importsPointDown, .importsOfCAreInternal, .nghttp2StaysInItsFolder, .grpcCoreStaysInItsPlaces,
         .linesAreShort, .functionsAreShort(known: longFunctions), .namesSayTheConcept,
         .noCrashingOperators(justified: justifiedCrashes), .unsafeIsExplained, .uncheckedIsExplained,
-        .openWorkHasAnOwner,
+        .locksAreSeen, .openWorkHasAnOwner,
     ]
 }
 

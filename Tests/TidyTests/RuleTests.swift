@@ -218,6 +218,12 @@ struct RuleTests {
         #expect(lines(.uncheckedIsExplained, text) == [])
     }
 
+    @Test("a lock that the thread sanitizer does not see")
+    func unseenLocks() {
+        #expect(lines(.locksAreSeen, "let a = Lock(1)  // not a Mutex\nlet b = Mutex(1)\nvar c: Mutex<Int>") == [2, 3])
+        #expect(lines(.locksAreSeen, "let b = Mutex(1)", at: "Sources/ApusBase/Lock.swift") == [])
+    }
+
     @Test("open work that nobody owns")
     func openWork() {
         #expect(

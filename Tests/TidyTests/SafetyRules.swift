@@ -41,6 +41,15 @@ extension Rule {
         }
     }
 
+    /// The thread sanitizer takes what two threads do under a `Mutex` for a race, now and then.
+    static let locksAreSeen = Rule("a lock is ApusBase's `Lock`, which the thread sanitizer sees") { tree in
+        tree.sources.filter { $0.path != "Sources/ApusBase/Lock.swift" }.flatMap { file in
+            file.tokens.filter { $0.text == "Mutex" }.map {
+                Violation(path: file.path, line: $0.line, problem: "`Mutex` instead of `Lock`")
+            }
+        }
+    }
+
     static let openWorkHasAnOwner = Rule("what is left to do names the document that owns it") { tree in
         tree.files.flatMap { file -> [Violation] in
             // Swift is searched in its comments; of other languages every line.
