@@ -1,12 +1,14 @@
 """One attack on a server, at full speed, as a process of its own.
 
-usage: attacker.py ATTACK ADDRESS SECONDS
+usage: attacker.py ATTACK ADDRESS SECONDS [CA]
 
+With a file of authorities it speaks TLS to a server whose certificate is for "localhost".
 Bytes are made before the clock starts, so that Python is no brake. An attacker that is cut off connects anew, as real
 ones do. At the end one line of JSON says how often that was, how soon, and in which words.
 """
 
 import json
+import ssl
 import struct
 import sys
 import threading
@@ -343,6 +345,60 @@ ATTACKS = {
 }
 
 
+class SecureSocket:
+    """TLS on a socket, for a thread that writes beside one that reads: ssl's own sockets are not made for that."""
+
+    def __init__(self, plain, context):
+        self.plain = plain
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+        self.lock = threading.Lock()
+        # What is encrypted and not sent, and how much it is of what the caller gave.
+        self.unsent, self.unsent_plain = memoryview(b""), 0
+        self.shake_hands()
+
+    def shake_hands(self):
+        self.plain.settimeout(10)
+        while True:
+            try:
+                self.tls.do_handshake()
+                return self.plain.sendall(self.outgoing.read())
+            except ssl.SSLWantReadError:
+                self.plain.sendall(self.outgoing.read())
+                self.take(self.plain.recv(PIECE))
+
+    def take(self, data):
+        if not data:
+            raise ConnectionError("closed")
+        self.incoming.write(data)
+
+    def recv(self, count):
+        while True:
+            with self.lock:
+                try:
+                    return self.tls.read(count)
+                except ssl.SSLWantReadError:
+                    pass
+            data = self.plain.recv(count)
+            if not data:
+                return b""
+            with self.lock:
+                self.incoming.write(data)
+
+    def send(self, view):
+        """How many of these bytes were sent; none when it timed out, then the same have to come again."""
+        if not self.unsent and len(view):
+            with self.lock:
+                self.unsent_plain = self.tls.write(view[:PIECE])
+                self.unsent = memoryview(self.outgoing.read())
+        while self.unsent:
+            self.unsent = self.unsent[self.plain.send(self.unsent):]
+        return self.unsent_plain
+
+    def __getattr__(self, name):
+        return getattr(self.plain, name)
+
+
 class Listener:
     """Takes what the server says, and knows GOAWAY when it comes."""
 
@@ -381,10 +437,11 @@ class Listener:
 class Attacker:
     """One connection after another, until time is up."""
 
-    def __init__(self, attack, address, end):
+    def __init__(self, attack, address, end, tls):
         self.attack = attack
         self.address = address
         self.end = end
+        self.tls = tls
         self.connections = 0
         self.cut_off_after = []
         self.bytes_sent = 0
@@ -399,9 +456,11 @@ class Attacker:
 
     def connect_once(self):
         connected = connect(self.address)
-        connected.settimeout(0.1)
         self.connections += 1
         began = time.monotonic()
+        if self.tls:
+            connected = SecureSocket(connected, self.tls)
+        connected.settimeout(0.1)
         listener = Listener(connected)
         thread = threading.Thread(target=listener.run)
         if self.attack.reads:
@@ -432,7 +491,7 @@ class Attacker:
         """Whether the connection was reset; what is there to be read stays there."""
         connected.setblocking(False)
         try:
-            connected.send(b"")
+            getattr(connected, "plain", connected).send(b"")
             return connected.getsockopt(1, 4) != 0
         finally:
             connected.settimeout(0.1)
@@ -464,11 +523,15 @@ class Attacker:
 
 
 def main():
-    name, address, seconds = sys.argv[1:]
+    name, address, seconds, *authorities = sys.argv[1:]
+    tls = None
+    if authorities:
+        tls = ssl.create_default_context(cafile=authorities[0])
+        tls.set_alpn_protocols(["h2"])
     attack = ATTACKS[name]()
     print("ready", flush=True)
     end = time.monotonic() + float(seconds)
-    attackers = [Attacker(attack, address, end) for _ in range(attack.connections)]
+    attackers = [Attacker(attack, address, end, tls) for _ in range(attack.connections)]
     threads = [threading.Thread(target=attacker.run) for attacker in attackers]
     for thread in threads:
         thread.start()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+import grpc
 import pytest
 
 from scenario_client import ScenarioClient
@@ -88,9 +89,9 @@ ROWS = [
 
 
 class AttackerProcess:
-    def __init__(self, attack, server, seconds):
+    def __init__(self, attack, server, seconds, *authorities):
         command = [sys.executable, str(REPOSITORY / "Tests" / "Foreign" / "attacker.py"), attack, server.address]
-        self.process = subprocess.Popen(command + [str(seconds)], stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command + [str(seconds), *authorities], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout.readline() == "ready\n"
 
     @property
@@ -123,14 +124,33 @@ def assert_logged_once_each(server, row, report):
     assert 0 < len(lines) + left_out <= report["connections"], f"{len(lines)} lines for {report}"
 
 
+# What differs over TLS: more is held for a connection, and bytes wait in records.
+ROWS_OVER_TLS = [row for row in ROWS if row.attack in (
+    "rapid-reset-synchronous", "made-you-reset", "slow-head", "hpack-bomb", "settings-flood-unread", "unread-socket",
+    "upload", "after-the-end",
+)] + [Row("silence", None, "did not speak HTTP/2 in time", options=("--handshake-milliseconds", 1000))]
+
+
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_an_attack_is_outlived(row, start_scenarios, open_channel):
     server = start_scenarios("--threads", 1, "--log-level", "info", *row.options)
-    client = ScenarioClient(open_channel(server))
+    outlive(row, server, ScenarioClient(open_channel(server)))
+
+
+@pytest.mark.parametrize("row", ROWS_OVER_TLS, ids=str)
+def test_an_attack_over_tls_is_outlived(row, start_scenarios, certificates):
+    options = certificates.options("server")
+    server = start_scenarios("--threads", 1, "--log-level", "info", *options, *row.options)
+    credentials = grpc.ssl_channel_credentials(certificates.text("ca.pem"))
+    with grpc.secure_channel(f"localhost:{server.port}", credentials, [("grpc.enable_http_proxy", 0)]) as channel:
+        outlive(row, server, ScenarioClient(channel), certificates.ca)
+
+
+def outlive(row, server, client, *authorities):
     for _ in range(200):
         client.call("Get", b"x" * 100)
     before = server.rss_bytes
-    attacker = AttackerProcess(row.attack, server, SECONDS * PATIENCE)
+    attacker = AttackerProcess(row.attack, server, SECONDS * PATIENCE, *authorities)
     count, slowest, most = calls_during(attacker, client, server)
     report = attacker.report()
     grown = (most - before) / MIB

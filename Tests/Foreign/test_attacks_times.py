@@ -3,6 +3,7 @@
 import re
 import time
 
+import hpack
 import pytest
 
 from raw_connection import PREFACE, connect, message
@@ -125,14 +126,66 @@ def test_a_client_of_grpcio_notices_neither_age_nor_idleness(start_scenarios, op
     assert count > 50
 
 
-def test_a_head_that_comes_by_drops_ends_the_connection(start_scenarios, open_raw):
+def head_by_drops(raw, stream, fields, more=b""):
+    """HEADERS of which all but the last hundred bytes come."""
+    block = raw.encoder.encode([hpack.NeverIndexedHeaderTuple(*field) for field in fields]) + more
+    raw.send_bytes((len(block) + 100).to_bytes(3, "big") + b"\x01\x04" + stream.to_bytes(4, "big") + block)
+
+
+def drops_on_a_new_stream(raw):
+    head_by_drops(raw, raw.new_stream(), raw.head("Get"))
+
+
+def drops_behind_a_fault(raw):
+    stream = raw.new_stream()
+    head_by_drops(raw, stream, raw.head("Get", [("connection", "close")]))
+    assert raw.run_until(lambda: raw.answer(stream).reset is not None)
+
+
+def drops_of_a_head_that_is_far_too_large(raw):
+    stream = raw.new_stream()
+    # One byte stands for a field of four thousand, over and over.
+    head_by_drops(raw, stream, raw.head("Get"), b"\x40\x01a\x7f\xa1\x1e" + b"v" * 4000 + b"\xbe" * 1000)
+    assert raw.run_until(lambda: raw.answer(stream).reset is not None)
+
+
+def drops_on_a_stream_that_is_refused(raw):
+    for _ in range(100):
+        raw.open("Sink")
+    stream = raw.new_stream()
+    head_by_drops(raw, stream, raw.head("Get"))
+    assert raw.run_until(lambda: raw.answer(stream).reset is not None)
+
+
+def drops_of_trailers_behind_the_servers_end(raw):
+    stream = raw.open("NoSuchMethod")
+    assert raw.run_until(lambda: raw.answer(stream).reset is not None)
+    head_by_drops(raw, stream, [("x-trailer", "x")])
+
+
+@pytest.mark.parametrize("send_drops", [
+    drops_on_a_new_stream, drops_behind_a_fault, drops_of_a_head_that_is_far_too_large,
+    drops_on_a_stream_that_is_refused, drops_of_trailers_behind_the_servers_end,
+])
+def test_header_fields_that_come_by_drops_end_the_connection(start_scenarios, open_raw, send_drops):
+    """Read or skipped, a block of header fields has to be over in time."""
     server = start_scenarios("--header-milliseconds", 300)
     raw = open_raw(server)
     raw.run_until(lambda: raw.server_settings)
-    # HEADERS of 1000 bytes, of which ten come.
-    raw.send_bytes(b"\x00\x03\xe8\x01\x04\x00\x00\x00\x01" + b"\x83" + b"\x00\x05" + b"drops"[:3])
+    send_drops(raw)
     assert last_words(raw) == (CALM, "header_timeout")
     assert server.log_has("did not end a block of header fields in time")
+
+
+def test_skipped_header_fields_that_end_in_time_are_no_excess(start_scenarios, open_raw):
+    server = start_scenarios("--header-milliseconds", 1000)
+    raw = open_raw(server)
+    raw.run_until(lambda: raw.server_settings)
+    drops_behind_a_fault(raw)
+    raw.send_bytes(b"\x88" * 100)
+    time.sleep(1.5)
+    raw.assert_serves()
+    assert not raw.goaways
 
 
 @pytest.mark.parametrize("said", [b"", PREFACE[:10], PREFACE, PREFACE + b"\x00\x00\x00\x04"])

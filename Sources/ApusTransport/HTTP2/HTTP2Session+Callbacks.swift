@@ -87,7 +87,6 @@ enum HTTP2Callbacks {
                 // Most frames of a body end here, without a call.
                 if header.length == 0 || header.flags & flagPadded != 0 { return unsafe noteEmptiness(frame, session) }
             case frameTypeHeaders:
-                session.blockEnded()
                 guard let stream = session.context(of: header.stream_id) else { return 0 }
                 let endStream = header.flags & flagEndStream != 0
                 if session.role == .client {

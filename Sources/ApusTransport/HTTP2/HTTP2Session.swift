@@ -28,7 +28,7 @@ class HTTP2Session {
     private var recentStreamID: Int32 = 0
     private var recentContext: UnsafeMutableRawPointer?
 
-    /// A server's: what nghttp2 does not mind, and should.
+    /// A server's: what nghttp2 does not mind, and should, and what it does not tell.
     private let inboundFrames = Confined(InboundFrames())
 
     /// A server's SETTINGS, as long as they have not been asked for.
@@ -49,10 +49,6 @@ class HTTP2Session {
     private var isReadingFields = false
     /// Of the block of header fields under way, when nobody reads it: its stream, and what it has come to.
     private var unread = UnreadBlock()
-    /// The stream whose block of header fields has begun and not ended, 0 if none, and how many blocks have begun: by
-    /// that a block is known that stays under way.
-    private var blockStreamID: Int32 = 0
-    private(set) var blocksBegun: UInt32 = 0
 
     /// What nghttp2 said last of a fault in what it received: the cause that an error names.
     private(set) var lastDiagnosis = ""
@@ -256,9 +252,12 @@ extension HTTP2Session {
         return outputBytes
     }
 
-    /// Whether a client's block of header fields is under way.
+    /// Whether a client's block of header fields is under way, be it one that is only skipped.
     @inline(__always)
-    final var isInBlock: Bool { blockStreamID != 0 }
+    final var isInBlock: Bool { inboundFrames.value.isInBlock }
+
+    /// How many of a client's blocks of header fields have begun: by that one is known that stays under way.
+    final var blocksBegun: UInt32 { inboundFrames.value.blocksBegun }
 
     private final func writeOpening() {
         // SAFETY: `produce` was given room for more than a frame.
@@ -303,8 +302,6 @@ extension HTTP2Session {
     final func requestFieldsBegan(_ streamID: Int32, isHead: Bool) {
         // SAFETY: see `context(of:)`.
         forgetBrokenBlock()
-        blockStreamID = streamID
-        blocksBegun &+= 1
         guard isHead, let session = unsafe session else { return unreadBlockBegan(streamID) }
         guard let context = requestBegan(streamID) else {
             unreadBlockBegan(streamID)
@@ -332,9 +329,6 @@ extension HTTP2Session {
         if isReadingFields { recentFields.value.removeAll() }
         isReadingFields = false
     }
-
-    @inline(__always)
-    final func blockEnded() { blockStreamID = 0 }
 
     private final func unreadBlockBegan(_ streamID: Int32) { unread = UnreadBlock(streamID: streamID) }
 
@@ -423,8 +417,6 @@ extension HTTP2Session {
 
     @inline(__always)
     final func closed(_ streamID: Int32, _ code: UInt32) {
-        // Of a block with a fault in it nghttp2 reads the rest and says nothing.
-        if streamID == blockStreamID { blockStreamID = 0 }
         guard let stream = context(of: streamID) else { return }
         // SAFETY: an address is forgotten.
         recentStreamID = 0

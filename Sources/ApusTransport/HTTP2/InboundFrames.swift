@@ -3,7 +3,8 @@
 /// stream that it does not know, because they can be under way on one that we have reset, and all PRIORITY since we
 /// said NO_RFC7540_PRIORITIES.
 ///
-/// It sees bytes before nghttp2 does, so that those behind such a frame are not read at all.
+/// It sees bytes before nghttp2 does, so that those behind such a frame are not read at all. And it knows whether a
+/// block of header fields is under way, which nghttp2 does not tell of one that it only skips.
 struct InboundFrames {
     /// Why the connection has to end.
     struct Stray: Equatable {
@@ -16,17 +17,31 @@ struct InboundFrames {
     private static let headers: UInt32 = 1
     private static let priority: UInt32 = 2
     private static let reset: UInt32 = 3
+    private static let continuation: UInt32 = 9
     private static let endStream: UInt8 = 1
+    private static let endHeaders: UInt8 = 4
 
     private var ids = PeerStreamIDs()
     /// Bytes until the next frame begins. The first one comes behind the preface.
     private var bytesLeft: Int
     /// The beginning of a frame header, of which the rest has not come.
     private var partialHeader: [UInt8] = []
+    /// Type and flags of the last frame that began, as they stand on the wire; of a kind that does not matter before.
+    private var last: UInt16 = 0
+    /// How many frames of header fields there were that begin a block.
+    private(set) var blocksBegun: UInt32 = 0
     /// What is wrong with the frame that was found.
     private(set) var stray: Stray?
 
     init(prefaceBytes: Int = 24) { bytesLeft = prefaceBytes }
+
+    /// Whether a block of header fields has begun and is not whole (RFC 9113 §4.3).
+    @inline(__always)
+    var isInBlock: Bool {
+        let kind = UInt32(last >> 8)
+        guard kind == Self.headers || kind == Self.continuation else { return false }
+        return bytesLeft > 0 || UInt8(truncatingIfNeeded: last) & Self.endHeaders == 0
+    }
 
     /// Looks through the next bytes, up to the first frame that should not be; ``stray`` says what is wrong with it.
     ///
@@ -38,11 +53,16 @@ struct InboundFrames {
         // read.
         if !partialHeader.isEmpty { return unsafe completePartialHeader(bytes) }
         var position = bytesLeft
+        var lastBegan = -1
         while bytes.count &- position >= Self.headerBytes {
             let lengthAndType = unsafe UInt32(bigEndian: bytes.loadUnaligned(fromByteOffset: position, as: UInt32.self))
             let kind = lengthAndType & 0xFF
             if kind <= Self.reset, unsafe isStray(bytes, at: position, kind: kind) { return position }
+            lastBegan = position
             position &+= Self.headerBytes &+ Int(lengthAndType >> 8)
+        }
+        if lastBegan >= 0 {
+            last = unsafe UInt16(bigEndian: bytes.loadUnaligned(fromByteOffset: lastBegan &+ 3, as: UInt16.self))
         }
         bytesLeft = max(position &- bytes.count, 0)
         if position < bytes.count { unsafe keepPartialHeader(bytes, from: position) }
@@ -83,6 +103,7 @@ struct InboundFrames {
         case Self.data:
             if ids.hasEnded(id) { return foundOnEnded("DATA", id) }
         case Self.headers:
+            blocksBegun &+= 1
             if !ids.isNext(id), headersAreStray(id) { return true }
         case Self.priority: return unsafe priorityIsStray(id, bytes, at: position)
         default:

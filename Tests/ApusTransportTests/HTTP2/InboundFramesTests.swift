@@ -121,4 +121,38 @@ import Testing
         }
         #expect(strays > 300)
     }
+
+    /// The frames of a block of header fields.
+    private static func block(_ stream: UInt32, _ payloads: [[UInt8]]) -> [Frame] {
+        payloads.enumerated().map { index, payload in
+            let flags = index == payloads.count - 1 ? Frame.endHeadersFlag : 0
+            let type = index == 0 ? Frame.headers : Frame.continuation
+            return Frame(type: type, flags: flags, stream: stream, payload: payload)
+        }
+    }
+
+    @Test(arguments: 1...60)
+    func `it is known whether a block of header fields is under way, wherever it is cut`(size: Int) {
+        let parts = [
+            [.settings([3: 100])], Self.block(1, [[1, 2, 3]]), [.data(1, [1, 2, 3]), .ping("ping")],
+            Self.block(3, [[1], [], [2, 3], []]), Self.block(5, [[]]), [.windowUpdate(3, by: 9), .data(3, [])],
+            Self.block(7, [[UInt8](repeating: 1, count: 100), [7]]), [.ping("pong")],
+        ]
+        var bytes = Frame.preface
+        // From behind the header of the first frame to the end of the last.
+        var blocks: [Range<Int>] = []
+        for frames in parts {
+            let start = bytes.count
+            bytes += frames.bytes
+            if frames[0].type == Frame.headers { blocks.append((start + 9)..<bytes.count) }
+        }
+        var frames = InboundFrames()
+        for position in stride(from: 0, to: bytes.count, by: size) {
+            let end = min(position + size, bytes.count)
+            // SAFETY: the bytes are the array's, which is not changed during the call.
+            #expect(unsafe Array(bytes[position..<end]).withUnsafeBytes { unsafe frames.findStray(in: $0) } == nil)
+            #expect(frames.isInBlock == blocks.contains { $0.contains(end) }, "after \(end) bytes")
+            #expect(frames.blocksBegun == UInt32(blocks.count { $0.lowerBound <= end }), "after \(end) bytes")
+        }
+    }
 }
