@@ -48,13 +48,31 @@ final class Journal: Sendable {
 
 /// Places where a handler waits until another call opens them. They stay open.
 final class Gates: Sendable {
-    private static let pollInterval = Duration.milliseconds(5)
-    private let open = Lock(Set<String>())
+    private struct State {
+        var open: Set<String> = []
+        var waiters: [String: [AsyncStream<Never>.Continuation]] = [:]
+    }
 
-    func open(_ name: String) { _ = open.withLock { $0.insert(name) } }
+    private let state = Lock(State())
+
+    func open(_ name: String) {
+        let waiters = state.withLock { state in
+            state.open.insert(name)
+            return state.waiters.removeValue(forKey: name) ?? []
+        }
+        for waiter in waiters { waiter.finish() }
+    }
 
     /// Waits until the gate is open; throws when the task is cancelled.
     func wait(at name: String) async throws {
-        while !open.withLock({ $0.contains(name) }) { try await Task.sleep(for: Self.pollInterval) }
+        let (opening, waiter) = AsyncStream.makeStream(of: Never.self)
+        let isOpen = state.withLock { state in
+            if state.open.contains(name) { return true }
+            state.waiters[name, default: []].append(waiter)
+            return false
+        }
+        if isOpen { return }
+        for await _ in opening {}
+        try Task.checkCancellation()
     }
 }
