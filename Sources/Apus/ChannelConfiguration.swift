@@ -64,6 +64,17 @@ public struct ChannelConfiguration: Hashable, Sendable {
     /// After how long without a call the channel closes its connection; the next call makes a new one. `nil` for never.
     public var idleTimeout: Duration? = .seconds(30 * 60)
 
+    /// How long the connection's socket may be full and take not one byte. Then the server is taken for gone: the
+    /// connection is closed, its calls end with `UNAVAILABLE`, and the next call makes a new one. A server that reads
+    /// and gives no credit (a flow-control window of zero) is none of this. `nil` for as long as TCP keeps trying.
+    /// Calls that begin meanwhile wait, and leave nothing behind when they end.
+    public var writeStallTimeout: Duration? = .seconds(60)
+    /// How many frames that carry nothing of a call the server may send a second, with five seconds' worth at once:
+    /// PING, SETTINGS, GOAWAY, WINDOW_UPDATE, empty DATA, RST_STREAM of streams that are gone. Each frame and each
+    /// message of a call that is sent to it allows for four more. Beyond that the connection is ended
+    /// (ENHANCE_YOUR_CALM), and its calls with `UNAVAILABLE`. `nil` for any number.
+    public var maxEmptyFramesPerSecond: Int? = 1000
+
     // MARK: Names
 
     /// The host that requests are for (`:authority`); `nil` for the target's.
@@ -89,12 +100,14 @@ extension ChannelConfiguration {
             ValueRule("streamWindowBytes", streamWindowBytes, 1...largestWindow),
             ValueRule("connectionWindowBytes", connectionWindowBytes, 65_535...largestWindow),
             ValueRule("sendQueueBytes", sendQueueBytes, 1...Int(Int32.max)),
+            ValueRule("maxEmptyFramesPerSecond", maxEmptyFramesPerSecond ?? 1, 1...Int(Int32.max)),
         ]
         if let problem = ValueRule.firstProblem(rules) { return problem }
         if let problem = compressionCodecs.problem(withDefault: requestCompression) { return problem }
         let durations = [
             ("connectTimeout", connectTimeout), ("initialBackoff", initialBackoff), ("maxBackoff", maxBackoff),
             ("keepaliveTimeout", keepaliveTimeout), ("idleTimeout", idleTimeout ?? .seconds(1)),
+            ("writeStallTimeout", writeStallTimeout ?? .seconds(1)),
         ]
         if let (name, value) = durations.first(where: { $0.1 <= .zero }) {
             return "\(name) is \(value); it has to be more than 0"
@@ -139,6 +152,8 @@ extension ChannelConfiguration {
             Keepalive.Times(time: time, timeout: keepaliveTimeout, withoutCalls: keepaliveWithoutCalls)
         }
         limits.idleTimeout = idleTimeout
+        limits.writeStallTimeout = writeStallTimeout
+        limits.emptyFramesPerSecond = maxEmptyFramesPerSecond
         limits.authority = authority
         if let userAgent { limits.userAgent = "\(userAgent) \(limits.userAgent)" }
         return limits

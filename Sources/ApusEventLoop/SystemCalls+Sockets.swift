@@ -111,6 +111,9 @@ extension SystemCalls {
         }
     }
 
+    /// What the kernel holds of our output, in bytes, and the peer has not taken; 0 when it does not say.
+    package static func queuedOutputBytes(of descriptor: CInt) -> Int { max(Int(clinux_queued_output(descriptor)), 0) }
+
     package static func setOption(
         _ option: SocketOption,
         to value: CInt,

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -146,6 +147,11 @@ int clinux_peer_credentials(int descriptor, int32_t *process, uint32_t *user, ui
     *user = credentials.uid;
     *group = credentials.gid;
     return 0;
+}
+
+int clinux_queued_output(int descriptor) {
+    int bytes = 0;
+    return ioctl(descriptor, TIOCOUTQ, &bytes) == 0 ? bytes : -1;
 }
 
 int clinux_tcp_info(int descriptor, struct clinux_tcp_info *info) {

@@ -6,7 +6,7 @@ import time
 import grpc
 import pytest
 
-from raw_connection import CANCEL, LARGEST_WINDOW, NO_ERROR, message
+from raw_connection import CANCEL, LARGEST_WINDOW, NO_ERROR, RawConnection, connect, message
 from scenario_client import new_key, parameters
 from server_process import PATIENCE, wait_until
 
@@ -185,6 +185,24 @@ def test_an_idle_consumer_is_not_cut_off(start_scenarios, open_raw):
     raw.credit(stream, LARGEST_WINDOW - 65_535)
     raw.auto_credit = False
     assert raw.result(stream, 30).status == 0
+
+
+def test_a_client_that_reads_slowly_is_not_cut_off(start_scenarios):
+    """The kernel asks for more when a third of its buffer is free: seconds pass in which the socket takes nothing."""
+    server = start_scenarios("--stall-milliseconds", 1000)
+    wanted = 24 * 1024 * 1024
+    with connect(server.address) as peer:
+        raw = RawConnection(peer, settings={4: LARGEST_WINDOW}, connection_window=LARGEST_WINDOW)
+        stream = raw.open("Large", [("x-bytes", str(wanted))])
+        raw.data(stream, message(b""), end_stream=True)
+        received, end = 0, time.monotonic() + 4
+        while time.monotonic() < end:
+            received += len(peer.recv(100_000))
+            time.sleep(0.1)
+        while received < wanted:
+            more = len(peer.recv(1024 * 1024))
+            assert more, "the server closed the connection"
+            received += more
 
 
 def test_clients_that_come_and_go_are_no_excess(server, open_channel):

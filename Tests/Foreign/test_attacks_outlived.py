@@ -156,7 +156,7 @@ def outlive(row, server, client, *authorities):
     report = attacker.report()
     grown = (most - before) / MIB
     print(f"ATTACK {row.attack}: {report}, good calls {count}, slowest {slowest * 1000:.0f} ms, +{grown:.1f} MiB")
-    assert count > 20, "the good client hardly got through"
+    assert count > (20 if PATIENCE == 1 else 5), "the good client hardly got through"
     assert grown < row.memory_mib * (8 if PATIENCE > 1 else 1)
     assert (report["cut_off"] > 0) == row.is_cut_off, report
     if row.calmed:

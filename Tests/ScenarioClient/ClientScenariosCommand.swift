@@ -74,6 +74,7 @@ struct ChannelOptions: ParsableArguments {
     @Option var keepaliveTimeoutMs: Int?
     @Flag var keepaliveWithoutCalls = false
     @Option var idleTimeoutMs: Int?
+    @Option var writeStallTimeoutMs: Int?
     @Option(help: "Compresses requests unless a call says otherwise.") var requestCompression: String?
     @Flag(help: "Tells servers that responses may be compressed.") var acceptCompressed = false
     @Option var authority: String?
@@ -96,6 +97,7 @@ struct ChannelOptions: ParsableArguments {
         if let keepaliveTimeoutMs { configuration.keepaliveTimeout = .milliseconds(keepaliveTimeoutMs) }
         configuration.keepaliveWithoutCalls = keepaliveWithoutCalls
         if let idleTimeoutMs { configuration.idleTimeout = .milliseconds(idleTimeoutMs) }
+        if let writeStallTimeoutMs { configuration.writeStallTimeout = .milliseconds(writeStallTimeoutMs) }
         if let requestCompression { configuration.requestCompression = CompressionAlgorithm(requestCompression) }
         configuration.acceptsCompressedResponses = acceptCompressed
         configuration.authority = authority

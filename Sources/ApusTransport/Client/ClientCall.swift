@@ -137,6 +137,17 @@ package class ClientCall: TimerHandler, @unchecked Sendable {
     final func finish(_ end: CallEnd) {
         let phase = core.value.phase
         guard phase != .ended else { return }
+        // Whatever came, or failed: the caller gave it until then (rule of gRPC's deadlines). A call that has not begun
+        // may find that its loop has ended.
+        if phase != .new, setup.value.deadline <= loop.now, !end.isUnwanted {
+            conclude(.failed(deadlineExceeded(nil)), phase)
+        } else {
+            conclude(end, phase)
+        }
+    }
+
+    @inline(__always)
+    private final func conclude(_ end: CallEnd, _ phase: Phase) {
         core.value.phase = .ended
         if phase == .pending { channel.removePending(self) }
         if core.value.timer != .none {

@@ -51,7 +51,6 @@ extension ClientChannel: LoopResident {
         state.value.connector = nil
         if state.value.uselessConnections == 0 { state.value.backoff.reset() }
         state.value.connection = connection
-        state.value.streamLimitIsNoted = false
         watchForIdleness()
         set(.ready)
         subchannelTrace.log("connected to \(connection.address)")
@@ -65,20 +64,23 @@ extension ClientChannel: LoopResident {
         guard state.value.connection === connection else { return }
         let reason = connection.session.goAway.map { ", after GOAWAY \($0)" } ?? ""
         subchannelTrace.log("no more calls go over the connection to \(connection.address)\(reason)")
-        state.value.others[ObjectIdentifier(connection)] = connection
         connectionEnds(connection)
     }
+
+    /// Whether one more connection may wait for its server to close it as well.
+    var mayLinger: Bool { state.value.others.count < Self.lingeringMax }
 
     /// The connection is to be used no more. Before its calls hear of it, so that one that is tried again goes
     /// elsewhere.
     func connectionEnds(_ connection: ClientConnection) {
         guard state.value.connection === connection else { return }
         state.value.connection = nil
+        state.value.others[ObjectIdentifier(connection)] = connection
         guard connectivity == .ready else { return }
         if connection.session.hasAnswered {
             state.value.uselessConnections = 0
             state.value.backoff.reset()
-        } else if connection.session.hasOpened {
+        } else if connection.session.hasOpened || hasPendingCalls {
             state.value.uselessConnections += 1
         }
         if state.value.uselessConnections > Self.uselessConnectionsMax {

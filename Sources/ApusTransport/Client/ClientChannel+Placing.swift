@@ -58,15 +58,18 @@ extension ClientChannel {
 
     /// Calls that wait for the server's leave are a common cause of slowness that nobody sees (gRPC A105).
     func noteStreamLimit() {
-        guard !state.value.streamLimitIsNoted, let session = state.value.connection?.session else { return }
-        state.value.streamLimitIsNoted = true
+        guard let session = state.value.connection?.session, session.isAtStreamLimit else { return }
+        if let notedAt = state.value.streamLimitNotedAt, loop.now < notedAt.advanced(by: Self.noteInterval) { return }
+        state.value.streamLimitNotedAt = loop.now
         logger.notice(
             "calls wait: the server allows no more at once (MAX_CONCURRENT_STREAMS)",
             metadata: ["peer": "\(session.address)", "limit": "\(session.hot.value.allowance.limit)"]
         )
     }
 
-    /// A stream of a session ended, or its limit was raised: calls that wait may begin.
+    var hasPendingCalls: Bool { state.value.firstPending != nil }
+
+    /// A stream of a session ended, its limit was raised, or it can send again: calls that wait may begin.
     @inline(__always)
     func streamEnded(on session: ClientSession) {
         while state.value.firstPending != nil, session.mayOpen, state.value.connection?.session === session,
@@ -80,6 +83,7 @@ extension ClientChannel {
     var whatPendingCallsWaitFor: String {
         if let connector = state.value.connector { return connector.description }
         if let session = state.value.connection?.session {
+            guard session.isAtStreamLimit else { return "\(session.address) to take what it was sent before" }
             return "one of the \(session.hot.value.allowance.current) streams that \(session.address) allows at once"
         }
         let last = state.value.lastFailure.map { ", after: \($0.message)" } ?? ""

@@ -61,7 +61,7 @@ package final class ClientChannel: @unchecked Sendable {
         var isResident = false
         /// The application has let go of the channel: it closes with its last call.
         var isReleased = false
-        var streamLimitIsNoted = false
+        var streamLimitNotedAt: MonotonicInstant?
         /// Connections in a row that ended before they answered a call.
         var uselessConnections = 0
         var tally = Tally()
@@ -76,6 +76,11 @@ package final class ClientChannel: @unchecked Sendable {
     /// Connections that may end without an answer, one after another, before the next one waits for the back-off: a
     /// server that greets and hangs up must not be called in a loop.
     static let uselessConnectionsMax = 3
+    /// Connections that may be closing, one beside the other, before further ones are closed without waiting for the
+    /// server to have taken leave.
+    static let lingeringMax = 16
+    /// How often it is said that calls wait.
+    static let noteInterval = Duration.seconds(60)
     /// Methods of which the header fields are kept; those of further ones are made for each call.
     private static let templatesMax = 64
 

@@ -14,6 +14,10 @@ package struct ClientLimits: Sendable {
     package var backoff = Backoff()
     /// When a server that says nothing is asked whether it is still there; `nil` for never.
     package var keepalive: Keepalive.Times?
+    /// How long a full socket may take not one byte; `nil` for as long as TCP does.
+    package var writeStallTimeout: Duration? = .seconds(60)
+    /// Frames that carry nothing of a call, on average; `nil` for any number.
+    package var emptyFramesPerSecond: Int? = 1000
     /// How long a channel keeps a connection without a call; `nil` for as long as the server does.
     package var idleTimeout: Duration? = .seconds(30 * 60)
     /// `:authority`; `nil` for the target's.

@@ -126,12 +126,7 @@ extension ClientSession {
         }
         guard let call = stream.value.call else { return }
         stream.value.call = nil
-        // Whatever came: the caller gave it until then (rule of gRPC's deadlines).
-        if call.setup.value.deadline <= loop.now {
-            call.finish(.failed(call.deadlineExceeded(nil)))
-        } else {
-            call.finish(end)
-        }
+        call.finish(end)
     }
 }
 
@@ -215,8 +210,8 @@ extension ClientSession {
         return RPCError(code: code, message: message, origin: .peer)
     }
 
-    /// PROTOCOL-HTTP2.md, "Errors": what a stream that was reset means.
-    static func error(for code: HTTP2ErrorCode, _ call: ClientCall) -> RPCError {
+    /// PROTOCOL-HTTP2.md, "Errors": what a stream that was reset means, by the server, or for what it sent.
+    func error(for code: HTTP2ErrorCode, _ call: ClientCall, byPeer: Bool) -> RPCError {
         let status: StatusCode
         switch code {
         case .refusedStream: status = .unavailable
@@ -230,7 +225,11 @@ extension ClientSession {
             status = .internal
         default: status = .unknown
         }
-        return RPCError(code: status, message: "the stream was reset: \(code)", origin: .peer)
+        // REFUSED_STREAM without a reset follows GOAWAY.
+        let isByPeer = byPeer || code == .refusedStream || code == .noError
+        let why = isByPeer || lastDiagnosis.isEmpty ? "\(code)" : "\(code): \(lastDiagnosis)"
+        let what = isByPeer ? "the stream was reset" : "the response breaks the rules of HTTP/2"
+        return RPCError(code: status, message: "\(what): \(why)", origin: .peer)
     }
 
     private static func error(

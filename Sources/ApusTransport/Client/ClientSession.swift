@@ -5,7 +5,8 @@ internal import Logging
 /// The client's end of one HTTP/2 connection as gRPC sees it: calls become streams, what comes back becomes heads,
 /// messages and a status. It does no I/O, and is confined to its channel's loop.
 ///
-/// What is sent is in this file, what is received in `ClientSession+Receiving.swift`.
+/// What is sent is in this file, what is received in `ClientSession+Receiving.swift`, and what holds it up, or is too
+/// much, in `ClientSession+Limits.swift`.
 final class ClientSession: HTTP2Session, TimerHandler {
     let channel: ClientChannel
     let address: SocketAddress
@@ -25,6 +26,9 @@ final class ClientSession: HTTP2Session, TimerHandler {
     private var growthTimer = EventLoop.TimerID.none
     /// What the server gave as its reason to close the connection.
     private(set) var goAway: String?
+    private var wasToldToCalmDown = false
+    /// What the server may send of frames that carry nothing.
+    let frameBudget: Confined<FrameBudget>
 
     /// Of the ids that a connection has, how many are used before its calls go to a new one: three quarters of 2³¹.
     private static let streamIDsMax: UInt32 = 0x6000_0000
@@ -39,6 +43,14 @@ final class ClientSession: HTTP2Session, TimerHandler {
         var isEstablished = false
         /// No more calls are to be opened here: GOAWAY came, or was sent.
         var isDraining = false
+        /// Requests that were submitted and have not left.
+        var unsentRequests = 0
+        /// The socket is full: what is opened now would wait behind it.
+        var isStalled = false
+        /// The server's limit of streams may have changed.
+        var limitIsNew = false
+        /// HEADERS and DATA that left.
+        var callFramesSent: UInt32 = 0
         /// Fields of the request being made; kept to be used again.
         var fields = HeaderFields()
         /// Streams that have more to send, and let others send first.
@@ -50,6 +62,7 @@ final class ClientSession: HTTP2Session, TimerHandler {
         self.channel = channel
         self.address = address
         self.block = head
+        self.frameBudget = Confined(FrameBudget(perSecond: channel.limits.emptyFramesPerSecond, now: channel.loop.now))
         try super.init(role: .client, settings: channel.limits.http2, memory: channel.http2Memory)
         if channel.limits.firstStreamID > 1 { skipStreamIDs(to: channel.limits.firstStreamID) }
     }
@@ -58,6 +71,7 @@ final class ClientSession: HTTP2Session, TimerHandler {
         head.destroy()
         trailers.destroy()
         hot.destroy()
+        frameBudget.destroy()
     }
 
     var loop: EventLoop { channel.loop }
@@ -67,7 +81,10 @@ final class ClientSession: HTTP2Session, TimerHandler {
 
     /// Whether one more call may be opened here now.
     @inline(__always)
-    var mayOpen: Bool { hot.value.open.count < hot.value.allowance.current && !hot.value.isDraining }
+    var mayOpen: Bool {
+        hot.value.open.count < hot.value.allowance.current && hot.value.unsentRequests < Self.unsentRequestsMax
+            && !hot.value.isDraining && !hot.value.isStalled
+    }
 
     enum Opening {
         case opened
@@ -104,6 +121,7 @@ final class ClientSession: HTTP2Session, TimerHandler {
         if announcesOpening { announceOpening() }
         if !templateIsKept { stream.value.template = template }
         hot.value.open.insert(stream)
+        hot.value.unsentRequests += 1
         call.opened(stream, on: self)
         announceOutput()
         if UInt32(truncatingIfNeeded: id) > Self.streamIDsMax { drain() }
@@ -138,6 +156,7 @@ final class ClientSession: HTTP2Session, TimerHandler {
 
     private func giveBack(_ stream: ClientStreamHandle) {
         hot.value.open.remove(stream)
+        if !stream.value.isOnTheWire { hot.value.unsentRequests -= 1 }
         let outcome = stream.value.outcome
         if outcome != .cut { hot.value.tally.streamsSucceeded &+= 1 }
         channel.attemptEnded(isSuccess: outcome == .succeeded)
@@ -150,6 +169,8 @@ final class ClientSession: HTTP2Session, TimerHandler {
     func abandon(_ stream: ClientStreamHandle) {
         stream.value.call = nil
         stream.value.state.abandon()
+        // nghttp2 keeps what has not left until it would have. Of a request that has, DATA may be planned already.
+        if !stream.value.isOnTheWire { stream.value.outbound.removeAll() }
         reset(stream.value.id, .cancel)
         announceOutput()
     }
@@ -168,12 +189,13 @@ final class ClientSession: HTTP2Session, TimerHandler {
             let isUntouched = !stream.value.isOnTheWire
             // A server that has answered has not refused, whatever it says.
             let isRefused = code == .refusedStream && stream.value.state.awaitsHead
+            let error = error(for: code, call, byPeer: stream.value.wasResetByPeer)
             giveBack(stream)
             if isUntouched { noteEnd() } else if isRefused { refused() }
             if isUntouched || isRefused {
-                call.tryAgain(neverSent: isUntouched, Self.error(for: code, call))
+                call.tryAgain(neverSent: isUntouched, error)
             } else {
-                call.finish(.failed(Self.error(for: code, call)))
+                call.finish(.failed(error))
             }
         } else {
             giveBack(stream)
@@ -284,17 +306,31 @@ final class ClientSession: HTTP2Session, TimerHandler {
     override func settingsReceived() {
         hot.value.allowance.setLimit(peerMaxConcurrentStreams)
         if hot.value.isEstablished {
-            channel.streamEnded(on: self)
+            hot.value.limitIsNew = true
         } else {
             hot.value.isEstablished = true
             carrier?.sessionEstablished()
         }
     }
 
+    override func controlFrameReceived(_ kind: ControlFrame) {
+        // A message that is credited as it is taken may have come in one frame with many others.
+        let sent = hot.value.callFramesSent &+ UInt32(truncatingIfNeeded: hot.value.tally.messagesSent)
+        if !frameBudget.value.take(now: loop.now, sent: sent) { cutOff(.emptyFrames) }
+    }
+
+    override func resetReceived(_ context: StreamContext?) {
+        guard let context else { return controlFrameReceived(.other) }
+        ClientStreamHandle(context).value.wasResetByPeer = true
+    }
+
     override func goAwayReceived(_ code: HTTP2ErrorCode, lastStreamID: Int32, debugData: String) {
         goAway = debugData.isEmpty ? "\(code)" : "\(code): \(debugData)"
+        if code == .enhanceYourCalm, !wasToldToCalmDown {
+            wasToldToCalmDown = true
+            carrier?.sessionWasToldToCalmDown(debugData)
+        }
         guard !hot.value.isDraining else { return }
-        if code == .enhanceYourCalm { carrier?.sessionWasToldToCalmDown(debugData) }
         hot.value.isDraining = true
         carrier?.sessionDrains()
         moveUnsentCalls()
@@ -349,7 +385,11 @@ final class ClientSession: HTTP2Session, TimerHandler {
         announceOutput()
     }
 
-    override func requestSent(_ context: StreamContext) { ClientStreamHandle(context).value.isOnTheWire = true }
+    override func requestSent(_ context: StreamContext) {
+        ClientStreamHandle(context).value.isOnTheWire = true
+        hot.value.unsentRequests -= 1
+        hot.value.callFramesSent &+= 1
+    }
 
     override func planData(_ context: StreamContext, bytesMax: Int) -> DataPlan {
         let stream = ClientStreamHandle(context)
@@ -378,6 +418,7 @@ final class ClientSession: HTTP2Session, TimerHandler {
         // SAFETY: `target` is the caller's for the length of this call.
         let stream = ClientStreamHandle(context)
         let count = target.count
+        hot.value.callFramesSent &+= 1
         hot.value.tally.messagesSent &+= unsafe stream.value.outbound.move(to: target)
         stream.value.call?.bytesSent(count)
     }

@@ -20,6 +20,13 @@ final class ClientConnection: HTTP2Connection {
     /// `nil` when the server is never asked whether it is still there.
     private var keepalive: Keepalive?
     private var keepaliveTimer = EventLoop.TimerID.none
+    private var stallTimer = EventLoop.TimerID.none
+
+    /// Which timer fired.
+    private enum Alarm {
+        static let keepalive: UInt64 = 0
+        static let stall: UInt64 = 1
+    }
 
     init(descriptor: CInt, address: SocketAddress, channel: ClientChannel) throws(RPCError) {
         self.address = address
@@ -33,7 +40,9 @@ final class ClientConnection: HTTP2Connection {
                 throw RPCError(code: .unavailable, message: "TLS: \(error)", cause: error)
             }
         }
-        super.init(descriptor: descriptor, loop: channel.loop, framer: session, tls: tls)
+        // What waits to be sent is mostly what the calls want: a server that stands still would not have its answers
+        // read. What it makes us queue is limited by the session's budget.
+        super.init(descriptor: descriptor, loop: channel.loop, framer: session, tls: tls, queuedControlFramesMax: .max)
     }
 
     /// Sends the preface; the client speaks first (RFC 9113 §3.4).
@@ -75,23 +84,47 @@ final class ClientConnection: HTTP2Connection {
             flush()
             return close(reason)
         }
+        session.received()
         scheduleFlush()
     }
 
     override func prepareOutput() { session.willSend() }
 
-    override func outputRanDry() -> Bool { session.nextTurn() }
+    override func outputRanDry() -> Bool {
+        let hasOpened = session.openMore()
+        return session.nextTurn() || hasOpened
+    }
+
+    override func outputStalled() {
+        session.stall()
+        guard stallTimer == .none, let timeout = channel.limits.writeStallTimeout else { return }
+        stallTimer = loop.schedule(at: firstStallCheck(timeout), handler: self, tag: Alarm.stall)
+    }
+
+    override func outputFlows() { session.goOn() }
+
+    /// The socket has been full for a while: it has to have taken something meanwhile.
+    private func outputIsDue() {
+        guard phase == .open, !isUnsentEmpty, let timeout = channel.limits.writeStallTimeout else { return }
+        if let next = nextStallCheck(timeout) {
+            stallTimer = loop.schedule(at: next, handler: self, tag: Alarm.stall)
+            return
+        }
+        try? SystemCalls.dropUnsentWhenClosed(descriptor)
+        close("it took nothing of what it was sent for \(timeout)")
+    }
 
     override func sessionFinished() {
         if let error = session.connectionError { protocolError = "the server broke the protocol: \(error)" }
         let cause = protocolError ?? "it was closed"
-        if isEstablished { linger(cause: cause) } else { close(cause) }
+        if isEstablished, channel.mayLinger { linger(cause: cause) } else { close(cause) }
     }
 
     override func tearDown(cause: String) {
         openCallsAtEnd = session.openStreams
         keepalive = nil
         loop.cancel(keepaliveTimer)
+        loop.cancel(stallTimer)
         channel.connectionEnds(self)
         session.tearDown(cause: cause)
     }
@@ -134,13 +167,18 @@ extension ClientConnection: ClientSessionCarrier {
     }
 }
 
-// MARK: - Keepalive
-
 extension ClientConnection: TimerHandler {
     package func timerFired(tag: UInt64) {
-        keepaliveTimer = .none
-        checkKeepalive()
+        if tag == Alarm.stall {
+            stallTimer = .none
+            outputIsDue()
+        } else {
+            keepaliveTimer = .none
+            checkKeepalive()
+        }
     }
+
+    // MARK: Keepalive
 
     private func checkKeepalive() {
         guard var action = nextKeepaliveAction() else { return }

@@ -1,3 +1,5 @@
+internal import ApusBase
+
 /// What a peer seems to speak that opened a connection with something other than HTTP/2.
 struct ForeignProtocol {
     let description: String
@@ -18,7 +20,7 @@ struct ForeignProtocol {
         let firstLine = bytes.prefix { $0 != 0x0D && $0 != 0x0A }
         if firstLine.contains(subsequence: " HTTP/1.") || Self.methods.contains(where: { bytes.starts(with: $0.utf8) })
         {
-            description = "the peer speaks HTTP/1: \"\(String(decoding: firstLine, as: UTF8.self))\""
+            description = "the peer speaks HTTP/1: \"\(String(peerText: firstLine))\""
             answer = Array(Self.http1Answer.utf8)
         } else if bytes.starts(with: [0x16, 0x03]) {
             description = "the peer speaks TLS, and this port does not"
@@ -38,7 +40,7 @@ struct ForeignProtocol {
         let bytes = unsafe [UInt8](firstBytes.prefix(64))
         if bytes.starts(with: "HTTP/1.".utf8) {
             let firstLine = bytes.prefix { $0 != 0x0D && $0 != 0x0A }
-            description = "the server speaks HTTP/1: \"\(String(decoding: firstLine, as: UTF8.self))\""
+            description = "the server speaks HTTP/1: \"\(String(peerText: firstLine))\""
         } else if bytes.count >= 3, bytes[0] == 0x15 || bytes[0] == 0x16, bytes[1] == 0x03, bytes[2] <= 0x04 {
             description = "the server speaks TLS, and this channel does not"
         } else if bytes.count >= 4, bytes[3] != 0x04 {

@@ -27,6 +27,8 @@ class HTTP2Connection {
     static let outputPerTurnBytesMax = 1024 * 1024
     /// Reads in one turn before the loop's other connections get theirs.
     private static let readsPerTurnMax = 4
+    /// How often a full socket is looked at within the time that it may take nothing.
+    private static let stallChecks = 4
     private static let lingerTimeout = Duration.seconds(1)
     /// What a peer sends after that is dropped up to here: more than is on its way in a window of usual size.
     private static let lingerBytesMax = 4 * 1024 * 1024
@@ -51,8 +53,10 @@ class HTTP2Connection {
     private(set) var lastReadAt: MonotonicInstant
     /// PINGs that asked a silent peer whether it is there.
     final var keepalivesSent = 0
-    /// When the socket last took something, of what it did not take at once.
-    private(set) var lastProgressAt: MonotonicInstant
+    /// When the socket last took something, of what it did not take at once, or the peer of what the socket holds.
+    private var lastProgressAt: MonotonicInstant
+    /// What the kernel held of our output when it was last asked.
+    private var heldByKernel = 0
     /// Frames other than DATA that may wait behind a peer that does not read, before we stop reading in turn.
     private let queuedControlFramesMax: Int
     /// What the socket did not take, from `unsentStart` on.
@@ -116,6 +120,8 @@ class HTTP2Connection {
     func outputRanDry() -> Bool { false }
     /// The socket takes no more for now.
     func outputStalled() {}
+    /// The socket has taken what was left over; the session is asked for more next.
+    func outputFlows() {}
     /// The peer did too much of something, and was told so as far as the socket took it.
     func peerWentTooFar(_ excess: PeerExcess) {}
     /// The session has nothing left to do: it was drained, or nghttp2 ended it for something that the peer sent.
@@ -304,6 +310,7 @@ extension HTTP2Connection: TurnEndHandler {
         unsent = []
         unsentStart = 0
         setInterest(isHandshakeHeld ? [] : .read)
+        outputFlows()
         return true
     }
 
@@ -332,6 +339,27 @@ extension HTTP2Connection: TurnEndHandler {
     }
 
     final var isUnsentEmpty: Bool { unsent.isEmpty }
+
+    /// The socket is full: from here on something has to be taken.
+    ///
+    /// - Returns: when that is to be looked at; see ``nextStallCheck(_:)``.
+    final func firstStallCheck(_ timeout: Duration) -> MonotonicInstant {
+        heldByKernel = SystemCalls.queuedOutputBytes(of: descriptor)
+        return loop.now.advanced(by: timeout / Self.stallChecks)
+    }
+
+    /// When it is to be looked at again whether a full socket has taken something, or `nil` when it has not for so
+    /// long.
+    ///
+    /// What the peer takes of what the kernel has counts as well: only when a third of its buffer is free, which may be
+    /// megabytes, does the kernel ask for more. On a slow path that takes minutes.
+    final func nextStallCheck(_ timeout: Duration) -> MonotonicInstant? {
+        let held = SystemCalls.queuedOutputBytes(of: descriptor)
+        if held < heldByKernel { lastProgressAt = loop.now }
+        heldByKernel = held
+        let end = lastProgressAt.advanced(by: timeout)
+        return end > loop.now ? min(end, loop.now.advanced(by: timeout / Self.stallChecks)) : nil
+    }
 
     /// Writes bytes that are none of the session's, as far as they go: a last word to a peer that speaks otherwise.
     final func writePlainly(_ bytes: [UInt8]) {

@@ -46,8 +46,7 @@ extension ServerConnection {
     /// credit (a window of zero) keeps nothing in the socket, and may take as long as it wants.
     func outputIsDue() {
         guard !isUnsentEmpty, let timeout = shard.limits.writeStallTimeout else { return }
-        let end = lastProgressAt.advanced(by: timeout)
-        if end > loop.now { return setAlarm(.stall, at: end) }
+        if let next = nextStallCheck(timeout) { return setAlarm(.stall, at: next) }
         shard.faultLog.log(
             .info,
             "closing a connection whose peer takes nothing of what it is sent",

@@ -199,7 +199,8 @@ final class ServerConnection: HTTP2Connection {
     override func outputRanDry() -> Bool { session.startHeldCalls() }
 
     override func outputStalled() {
-        if !isSet(.stall), let timeout = shard.limits.writeStallTimeout { setAlarm(.stall, timeout) }
+        guard !isSet(.stall), let timeout = shard.limits.writeStallTimeout else { return }
+        setAlarm(.stall, at: firstStallCheck(timeout))
     }
 
     // MARK: Alarms

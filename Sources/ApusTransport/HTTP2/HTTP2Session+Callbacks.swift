@@ -1,3 +1,4 @@
+internal import ApusBase
 internal import CNghttp2
 
 /// The C functions that nghttp2 calls, and the objects it is opened with.
@@ -203,7 +204,7 @@ enum HTTP2Callbacks {
         // SAFETY: see the type's comment.
         let count = unsafe min(frame.opaque_data_len, goAwayTextBytesMax)
         let bytes = unsafe UnsafeRawBufferPointer(start: frame.opaque_data, count: count)
-        return unsafe String(decoding: bytes, as: UTF8.self)
+        return unsafe String(peerText: bytes)
     }
 
     private static let onFrameNotSent: nghttp2_on_frame_not_send_callback = { _, frame, code, userData in
@@ -266,10 +267,8 @@ enum HTTP2Callbacks {
     private static let onError: nghttp2_error_callback2 = { _, _, message, count, userData in
         // SAFETY: see the type's comment.
         guard let message = unsafe message else { return 0 }
-        let text = unsafe String(
-            decoding: UnsafeRawBufferPointer(start: message, count: count),
-            as: UTF8.self
-        )
+        // It quotes what the peer sent.
+        let text = unsafe String(peerText: UnsafeRawBufferPointer(start: message, count: count))
         unsafe withSession(userData) { $0.diagnosed(text) }
         return 0
     }

@@ -52,13 +52,14 @@ struct RecentHead {
         differs = false
     }
 
-    /// The head is complete. Says whether it was the same as the last.
+    /// The head is complete. Says whether it was the same as the last; one without fields is the same as none, for
+    /// that nothing is remembered says nothing of what the last one was.
     mutating func finish() -> Bool {
         if isTooLong {
             isTooLong = false
             removeAll()
         }
-        return unsafe !differs && expected == end
+        return unsafe !differs && expected == end && end > fields
     }
 
     /// Whether these are the very buffers that are expected; if so, goes on to the next.

@@ -26,6 +26,8 @@ struct ClientStream: OpenRecord {
     var hasHadItsTurn = false
     /// The request's head was sent: the server may have seen the call.
     var isOnTheWire = false
+    /// RST_STREAM came: what closes the stream is not nghttp2's finding.
+    var wasResetByPeer = false
     /// How the server ended the stream, for channelz.
     var outcome = Outcome.cut
     var next: ClientStreamHandle?
@@ -61,6 +63,7 @@ struct ClientStream: OpenRecord {
         isDeferred = false
         hasHadItsTurn = false
         isOnTheWire = false
+        wasResetByPeer = false
         outcome = .cut
         next = nil
         nextOpen = nil

@@ -81,6 +81,10 @@ int clinux_stream_socketpair(int descriptors[2]);
 /// accept4 with SOCK_NONBLOCK and SOCK_CLOEXEC.
 int clinux_accept(int descriptor, struct sockaddr_storage *address, socklen_t *length);
 
+/// The bytes that a socket holds of what was written to it and the peer has not taken (TIOCOUTQ, tcp(7), unix(7)); -1
+/// and errno.
+int clinux_queued_output(int descriptor);
+
 /// Who connected a unix socket, or made a socket pair (SO_PEERCRED), as of that moment. 0, or -1 and errno.
 int clinux_peer_credentials(int descriptor, int32_t *process, uint32_t *user, uint32_t *group);
 
