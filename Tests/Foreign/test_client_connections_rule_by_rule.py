@@ -622,7 +622,7 @@ def test_floods_of_control_frames_do_not_fill_memory(start_raw_server, open_clie
     before = client.figures["rss_bytes"]
     result = client.call("Flooded", seconds=30)
     assert result.code in ("OK", "UNAVAILABLE", "INTERNAL"), result
-    assert client.figures["rss_bytes"] - before < 16 * 1024 * 1024
+    assert client.figures["rss_bytes"] - before < (16 if PATIENCE == 1 else 48) * 1024 * 1024
 
 
 # Closing
