@@ -91,7 +91,7 @@ package class ClientCall: TimerHandler, @unchecked Sendable {
         channel.callBegan()
         channel.noteCallStarted()
         core.value.phase = .pending
-        if let error = core.value.abandonedEarly.take() { return finish(.failed(error)) }
+        if let error = core.value.abandonedEarly.take() { return finish(CallEnd(error: error, isUnwanted: true)) }
         if setup.value.deadline != .distantFuture {
             guard setup.value.deadline > loop.now else { return finish(.failed(deadlineExceeded(nil))) }
             core.value.timer = loop.schedule(at: setup.value.deadline, handler: self)

@@ -136,7 +136,7 @@ extension ClientChannel: LoopResident {
         while let call = next {
             next = call.core.value.nextPending
             if !waitingToo, call.setup.value.options.waitForReady { continue }
-            call.finish(.failed(state.value.lastFailure ?? loopStopped))
+            call.finish(CallEnd(error: state.value.lastFailure ?? loopStopped, isUnwanted: waitingToo))
         }
     }
 

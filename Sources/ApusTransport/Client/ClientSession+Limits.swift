@@ -36,25 +36,3 @@ extension ClientSession {
     /// Whether calls wait because of the server's limit of streams.
     var isAtStreamLimit: Bool { hot.value.open.count >= hot.value.allowance.current }
 }
-
-/// How many frames a server may send that carry nothing of a call: each costs its sender less than us, and some of them
-/// have nghttp2 go through all streams.
-///
-/// What is sent to a server lets it send so many more, with which it gives credit, or measures the connection.
-struct FrameBudget {
-    private static let framesEarnedByFrame = 4
-
-    private var frames: TokenBucket
-    private var framesPaidFor: UInt32 = 0
-
-    init(perSecond: Int?, now: MonotonicInstant) { frames = TokenBucket(perSecond: perSecond, now: now) }
-
-    /// - Returns: whether it may send one more.
-    mutating func take(now: MonotonicInstant, sent: UInt32) -> Bool {
-        if frames.isEmpty {
-            frames.add(Int(sent &- framesPaidFor) * Self.framesEarnedByFrame)
-            framesPaidFor = sent
-        }
-        return frames.take(now: now)
-    }
-}

@@ -28,7 +28,7 @@ extension ClientSession {
     }
 
     func readHead(_ stream: ClientStreamHandle, endStream: Bool) {
-        if !hasAnswered { hasAnswered = true }
+        if !hasAnswered { noteAnswer() }
         guard accept(head, stream) else { return }
         let httpStatus = head.value.httpStatus
         let isInformational = httpStatus >= 100 && httpStatus < 200
@@ -211,7 +211,7 @@ extension ClientSession {
     }
 
     /// PROTOCOL-HTTP2.md, "Errors": what a stream that was reset means, by the server, or for what it sent.
-    func error(for code: HTTP2ErrorCode, _ call: ClientCall, byPeer: Bool) -> RPCError {
+    func error(for code: HTTP2ErrorCode, _ stream: ClientStreamHandle, _ call: ClientCall) -> RPCError {
         let status: StatusCode
         switch code {
         case .refusedStream: status = .unavailable
@@ -226,10 +226,11 @@ extension ClientSession {
         default: status = .unknown
         }
         // REFUSED_STREAM without a reset follows GOAWAY.
-        let isByPeer = byPeer || code == .refusedStream || code == .noError
-        let why = isByPeer || lastDiagnosis.isEmpty ? "\(code)" : "\(code): \(lastDiagnosis)"
-        let what = isByPeer ? "the stream was reset" : "the response breaks the rules of HTTP/2"
-        return RPCError(code: status, message: "\(what): \(why)", origin: .peer)
+        if stream.value.wasResetByPeer || code == .refusedStream || code == .noError {
+            return RPCError(code: status, message: "the stream was reset: \(code)", origin: .peer)
+        }
+        let why = diagnosis(of: stream.value.id).map { "\(code): \($0)" } ?? "\(code)"
+        return RPCError(code: status, message: "the response breaks the rules of HTTP/2: \(why)", origin: .peer)
     }
 
     private static func error(

@@ -22,7 +22,7 @@ final class ClientSession: HTTP2Session, TimerHandler {
     private(set) var hasOpened = false
     /// The carrier is to know of the next call.
     private var announcesOpening = true
-    var hasAnswered = false
+    private(set) var hasAnswered = false
     private var growthTimer = EventLoop.TimerID.none
     /// What the server gave as its reason to close the connection.
     private(set) var goAway: String?
@@ -128,6 +128,12 @@ final class ClientSession: HTTP2Session, TimerHandler {
         return .opened
     }
 
+    /// The server answers calls.
+    func noteAnswer() {
+        hasAnswered = true
+        channel.state.value.uselessConnections = 0
+    }
+
     private func announceOpening() {
         announcesOpening = false
         hasOpened = true
@@ -189,7 +195,7 @@ final class ClientSession: HTTP2Session, TimerHandler {
             let isUntouched = !stream.value.isOnTheWire
             // A server that has answered has not refused, whatever it says.
             let isRefused = code == .refusedStream && stream.value.state.awaitsHead
-            let error = error(for: code, call, byPeer: stream.value.wasResetByPeer)
+            let error = error(for: code, stream, call)
             giveBack(stream)
             if isUntouched { noteEnd() } else if isRefused { refused() }
             if isUntouched || isRefused {
@@ -336,6 +342,15 @@ final class ClientSession: HTTP2Session, TimerHandler {
         moveUnsentCalls()
     }
 
+    /// The connection is about to be closed for something that the server did: calls that wait, or have not left, go
+    /// elsewhere.
+    func end() {
+        guard !hot.value.isDraining else { return }
+        hot.value.isDraining = true
+        carrier?.sessionDrains()
+        moveUnsentCalls()
+    }
+
     /// Requests that nghttp2 still holds back would wait for streams of this connection to end: they go elsewhere.
     private func moveUnsentCalls() {
         var unsent: [ClientCall] = []
@@ -386,7 +401,9 @@ final class ClientSession: HTTP2Session, TimerHandler {
     }
 
     override func requestSent(_ context: StreamContext) {
-        ClientStreamHandle(context).value.isOnTheWire = true
+        let stream = ClientStreamHandle(context)
+        if stream.value.isOnTheWire { return }
+        stream.value.isOnTheWire = true
         hot.value.unsentRequests -= 1
         hot.value.callFramesSent &+= 1
     }

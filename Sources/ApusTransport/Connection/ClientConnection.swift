@@ -81,6 +81,7 @@ final class ClientConnection: HTTP2Connection {
         }
         if let reason = unsafe session.receive(bytes) {
             protocolError = reason
+            session.end()
             flush()
             return close(reason)
         }

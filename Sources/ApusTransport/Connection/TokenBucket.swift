@@ -8,7 +8,7 @@ struct TokenBucket {
     static let burstSeconds = 5
 
     private let perSecond: Int
-    private let capacity: Int
+    let capacity: Int
     private var tokens: Int
     private var filledAt: MonotonicInstant
 

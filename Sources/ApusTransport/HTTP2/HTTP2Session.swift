@@ -204,6 +204,7 @@ extension HTTP2Session {
     private final func feed(_ bytes: UnsafeRawBufferPointer) -> String? {
         // SAFETY: `bytes` is the caller's for the length of this call; nghttp2 keeps nothing of it.
         guard let session = unsafe session else { return "the session is closed" }
+        if !lastDiagnosis.isEmpty { lastDiagnosis = "" }
         let result = unsafe nghttp2_session_mem_recv(
             session,
             bytes.baseAddress?.assumingMemoryBound(to: UInt8.self),
@@ -228,6 +229,8 @@ extension HTTP2Session {
     /// The largest frame: SETTINGS_MAX_FRAME_SIZE as it stands, and the frame header (RFC 9113 §4.1, §4.2).
     private static var oneFrameBytesMax: Int { frameHeaderBytes + 16_384 }
     private static var frameHeaderBytes: Int { 9 }
+    private static var frameTypeHeaders: UInt8 { 1 }
+    private static var frameTypeContinuation: UInt8 { 9 }
 
     /// Fills `buffer` with frames for the peer.
     ///
@@ -241,15 +244,28 @@ extension HTTP2Session {
         outputBytes = 0
         if !opening.isEmpty { writeOpening() }
         defer { unsafe output = UnsafeMutableRawBufferPointer(start: nil, count: 0) }
+        var frame: UnsafePointer<UInt8>?
         while unsafe output.count - outputBytes >= Self.frameBytesMax {
-            var frame: UnsafePointer<UInt8>?
             let count = unsafe nghttp2_session_mem_send(session, &frame)
             if count < 0 { return nil }
-            guard count > 0, let frame = unsafe frame, let start = unsafe output.baseAddress else { break }
+            guard count > 0, let frame = unsafe frame, let start = unsafe output.baseAddress else { return outputBytes }
             unsafe (start + outputBytes).copyMemory(from: frame, byteCount: count)
             outputBytes += count
         }
+        if role == .client, let frame = unsafe frame { unsafe noteLeft(frame) }
         return outputBytes
+    }
+
+    /// The buffer is full. Of the frame that was the last to fit nghttp2 says only when it is asked for the next that
+    /// it has left, which may be much later, or never; and a request that may have been seen must not be sent again.
+    @inline(never)
+    private final func noteLeft(_ frame: UnsafePointer<UInt8>) {
+        // SAFETY: nghttp2 hands out whole frames, which have a header of nine bytes; valid until the next call.
+        let type = unsafe frame[3]
+        guard type == Self.frameTypeHeaders || type == Self.frameTypeContinuation else { return }
+        let word = unsafe UnsafeRawPointer(frame).loadUnaligned(fromByteOffset: 5, as: UInt32.self)
+        let streamID = Int32(truncatingIfNeeded: UInt32(bigEndian: word) & 0x7FFF_FFFF)
+        if let stream = context(of: streamID) { requestSent(stream) }
     }
 
     /// Whether a client's block of header fields is under way, be it one that is only skipped.
@@ -460,6 +476,13 @@ extension HTTP2Session {
     }
 
     final func diagnosed(_ text: String) { lastDiagnosis = text }
+
+    /// What nghttp2 found wrong with what came last, if that was a field on this stream: of most other faults it says
+    /// nothing, and what it said before is about somebody else's call.
+    final func diagnosis(of streamID: Int32) -> String? {
+        let beginning = "Invalid HTTP header field was received: frame type: 1, stream: \(streamID), "
+        return lastDiagnosis.hasPrefix(beginning) ? lastDiagnosis : nil
+    }
 
     final func goAwaySent(_ code: HTTP2ErrorCode, _ debugData: String) {
         guard code != .noError else { return }

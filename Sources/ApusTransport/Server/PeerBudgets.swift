@@ -5,20 +5,15 @@ internal import ApusBase
 /// Each event that counts is one that costs its sender less than us, or nothing; what a call costs is limited by the
 /// number of calls. Nothing here is looked at while calls are made and answered.
 struct PeerBudgets {
-    /// DATA and HEADERS that we send let a client send so many WINDOW_UPDATE, and whatever else it acknowledges what it
-    /// gets with, for each.
-    private static let framesEarnedByAnswer = 4
-
     private var cancellations: TokenBucket
     private var violations: TokenBucket
-    private var emptyFrames: TokenBucket
+    private var emptyFrames: FrameBudget
     private var pings: PingStrikes
-    private var callFramesPaidFor: UInt32 = 0
 
     init(_ limits: ServerLimits, now: MonotonicInstant) {
         cancellations = TokenBucket(perSecond: limits.cancellationsPerSecond, now: now)
         violations = TokenBucket(perSecond: limits.violationsPerSecond, now: now)
-        emptyFrames = TokenBucket(perSecond: limits.emptyFramesPerSecond, now: now)
+        emptyFrames = FrameBudget(perSecond: limits.emptyFramesPerSecond, now: now)
         pings = PingStrikes(limits.pings)
     }
 
@@ -35,11 +30,7 @@ struct PeerBudgets {
 
     /// A frame came that carries nothing of a call.
     mutating func emptyFrameReceived(now: MonotonicInstant, callFramesSent: UInt32) -> PeerExcess? {
-        if emptyFrames.isEmpty {
-            emptyFrames.add(Int(callFramesSent &- callFramesPaidFor) * Self.framesEarnedByAnswer)
-            callFramesPaidFor = callFramesSent
-        }
-        return emptyFrames.take(now: now) ? nil : .emptyFrames
+        emptyFrames.take(now: now, sent: callFramesSent) ? nil : .emptyFrames
     }
 
     mutating func pingReceived(now: MonotonicInstant, hasCalls: Bool, callFramesSent: UInt32) -> PeerExcess? {
