@@ -74,7 +74,8 @@ private final class BusyThreads: Sendable {
         for signal in begun {
             OffLoopThreads.submit { [end] in
                 signal.send()
-                _ = end.block()
+                // Longer than any pause of a busy machine: before it ends nothing may be taken.
+                _ = end.block(seconds: 600)
             }
         }
         for signal in begun { _ = signal.block() }
