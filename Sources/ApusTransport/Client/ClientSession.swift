@@ -336,15 +336,11 @@ final class ClientSession: HTTP2Session, TimerHandler {
             wasToldToCalmDown = true
             carrier?.sessionWasToldToCalmDown(debugData)
         }
-        guard !hot.value.isDraining else { return }
-        hot.value.isDraining = true
-        carrier?.sessionDrains()
-        moveUnsentCalls()
+        sendCallsElsewhere()
     }
 
-    /// The connection is about to be closed for something that the server did: calls that wait, or have not left, go
-    /// elsewhere.
-    func end() {
+    /// No more calls are opened here: the server ends the connection, or did something for which we do.
+    func sendCallsElsewhere() {
         guard !hot.value.isDraining else { return }
         hot.value.isDraining = true
         carrier?.sessionDrains()

@@ -20,13 +20,6 @@ final class ClientConnection: HTTP2Connection {
     /// `nil` when the server is never asked whether it is still there.
     private var keepalive: Keepalive?
     private var keepaliveTimer = EventLoop.TimerID.none
-    private var stallTimer = EventLoop.TimerID.none
-
-    /// Which timer fired.
-    private enum Alarm {
-        static let keepalive: UInt64 = 0
-        static let stall: UInt64 = 1
-    }
 
     init(descriptor: CInt, address: SocketAddress, channel: ClientChannel) throws(RPCError) {
         self.address = address
@@ -42,7 +35,14 @@ final class ClientConnection: HTTP2Connection {
         }
         // What waits to be sent is mostly what the calls want: a server that stands still would not have its answers
         // read. What it makes us queue is limited by the session's budget.
-        super.init(descriptor: descriptor, loop: channel.loop, framer: session, tls: tls, queuedControlFramesMax: .max)
+        super.init(
+            descriptor: descriptor,
+            loop: channel.loop,
+            framer: session,
+            tls: tls,
+            writeStallTimeout: channel.limits.writeStallTimeout,
+            queuedControlFramesMax: .max
+        )
     }
 
     /// Sends the preface; the client speaks first (RFC 9113 §3.4).
@@ -81,7 +81,7 @@ final class ClientConnection: HTTP2Connection {
         }
         if let reason = unsafe session.receive(bytes) {
             protocolError = reason
-            session.end()
+            session.sendCallsElsewhere()
             flush()
             return close(reason)
         }
@@ -96,24 +96,9 @@ final class ClientConnection: HTTP2Connection {
         return session.nextTurn() || hasOpened
     }
 
-    override func outputStalled() {
-        session.stall()
-        guard stallTimer == .none, let timeout = channel.limits.writeStallTimeout else { return }
-        stallTimer = loop.schedule(at: firstStallCheck(timeout), handler: self, tag: Alarm.stall)
-    }
+    override func outputStalled() { session.stall() }
 
     override func outputFlows() { session.goOn() }
-
-    /// The socket has been full for a while: it has to have taken something meanwhile.
-    private func outputIsDue() {
-        guard phase == .open, !isUnsentEmpty, let timeout = channel.limits.writeStallTimeout else { return }
-        if let next = nextStallCheck(timeout) {
-            stallTimer = loop.schedule(at: next, handler: self, tag: Alarm.stall)
-            return
-        }
-        try? SystemCalls.dropUnsentWhenClosed(descriptor)
-        close("it took nothing of what it was sent for \(timeout)")
-    }
 
     override func sessionFinished() {
         if let error = session.connectionError { protocolError = "the server broke the protocol: \(error)" }
@@ -125,7 +110,6 @@ final class ClientConnection: HTTP2Connection {
         openCallsAtEnd = session.openStreams
         keepalive = nil
         loop.cancel(keepaliveTimer)
-        loop.cancel(stallTimer)
         channel.connectionEnds(self)
         session.tearDown(cause: cause)
     }
@@ -168,18 +152,13 @@ extension ClientConnection: ClientSessionCarrier {
     }
 }
 
+// MARK: - Keepalive
+
 extension ClientConnection: TimerHandler {
     package func timerFired(tag: UInt64) {
-        if tag == Alarm.stall {
-            stallTimer = .none
-            outputIsDue()
-        } else {
-            keepaliveTimer = .none
-            checkKeepalive()
-        }
+        keepaliveTimer = .none
+        checkKeepalive()
     }
-
-    // MARK: Keepalive
 
     private func checkKeepalive() {
         guard var action = nextKeepaliveAction() else { return }

@@ -64,6 +64,9 @@ class HTTP2Connection {
     private var unsentStart = 0
     private var flushIsScheduled = false
     private var lingerTimer = EventLoop.TimerID.none
+    /// How long a full socket may take not one byte; `nil` for as long as TCP does.
+    private let writeStallTimeout: Duration?
+    private var stallTimer = EventLoop.TimerID.none
     private var fruitlessEvents = FruitlessEvents()
     /// What the kernel is not asked about for a moment, because it said "ready" and nothing could be moved.
     private var pausedInterest: EventLoop.Interest = []
@@ -78,12 +81,14 @@ class HTTP2Connection {
         loop: EventLoop,
         framer: HTTP2Session,
         tls: TLSSession?,
+        writeStallTimeout: Duration?,
         queuedControlFramesMax: Int = 1000
     ) {
         self.descriptor = descriptor
         self.loop = loop
         self.framer = framer
         self.tls = tls
+        self.writeStallTimeout = writeStallTimeout
         self.queuedControlFramesMax = queuedControlFramesMax
         self.isSecured = tls == nil
         self.lastReadAt = loop.now
@@ -122,6 +127,8 @@ class HTTP2Connection {
     func outputStalled() {}
     /// The socket has taken what was left over; the session is asked for more next.
     func outputFlows() {}
+    /// The peer took nothing of what it was sent; the connection is closed next.
+    func peerTookNothing(in timeout: Duration) {}
     /// The peer did too much of something, and was told so as far as the socket took it.
     func peerWentTooFar(_ excess: PeerExcess) {}
     /// The session has nothing left to do: it was drained, or nghttp2 ended it for something that the peer sent.
@@ -138,6 +145,7 @@ class HTTP2Connection {
         guard phase == .open else { return }
         sayGoodbye()
         phase = .lingering
+        loop.cancel(stallTimer)
         tearDown(cause: cause)
         abandonHandshake()
         do {
@@ -160,6 +168,7 @@ class HTTP2Connection {
         if wasOpen { sayGoodbye() }
         phase = .closed
         loop.cancel(lingerTimer)
+        loop.cancel(stallTimer)
         abandonHandshake()
         loop.cancel(pauseTimer)
         if let registration { loop.deregister(registration) }
@@ -333,6 +342,7 @@ extension HTTP2Connection: TurnEndHandler {
         unsafe unsent = [UInt8](bytes[taken...])
         unsentStart = 0
         lastProgressAt = loop.now
+        watchStall()
         outputStalled()
         waitForRoom()
         return false
@@ -341,24 +351,35 @@ extension HTTP2Connection: TurnEndHandler {
     final var isUnsentEmpty: Bool { unsent.isEmpty }
 
     /// The socket is full: from here on something has to be taken.
-    ///
-    /// - Returns: when that is to be looked at; see ``nextStallCheck(_:)``.
-    final func firstStallCheck(_ timeout: Duration) -> MonotonicInstant {
+    private func watchStall() {
+        guard stallTimer == .none, let timeout = writeStallTimeout else { return }
         heldByKernel = SystemCalls.queuedOutputBytes(of: descriptor)
-        return loop.now.advanced(by: timeout / Self.stallChecks)
+        checkStall(in: timeout / Self.stallChecks)
     }
 
-    /// When it is to be looked at again whether a full socket has taken something, or `nil` when it has not for so
-    /// long.
+    private func checkStall(in delay: Duration) {
+        // Cancelled when the connection is closed: nothing is kept for longer.
+        stallTimer = loop.schedule(after: delay) {
+            self.stallTimer = .none
+            self.stallIsDue()
+        }
+    }
+
+    /// The socket has been full for a while, and has to have taken something meanwhile. A peer that reads and gives no
+    /// credit (a window of zero) keeps nothing in the socket, and may take as long as it wants.
     ///
     /// What the peer takes of what the kernel has counts as well: only when a third of its buffer is free, which may be
     /// megabytes, does the kernel ask for more. On a slow path that takes minutes.
-    final func nextStallCheck(_ timeout: Duration) -> MonotonicInstant? {
+    private func stallIsDue() {
+        guard phase == .open, !unsent.isEmpty, let timeout = writeStallTimeout else { return }
         let held = SystemCalls.queuedOutputBytes(of: descriptor)
         if held < heldByKernel { lastProgressAt = loop.now }
         heldByKernel = held
-        let end = lastProgressAt.advanced(by: timeout)
-        return end > loop.now ? min(end, loop.now.advanced(by: timeout / Self.stallChecks)) : nil
+        let left = Duration.nanoseconds(lastProgressAt.advanced(by: timeout).nanoseconds(since: loop.now))
+        if left > .zero { return checkStall(in: min(left, timeout / Self.stallChecks)) }
+        peerTookNothing(in: timeout)
+        try? SystemCalls.dropUnsentWhenClosed(descriptor)
+        close("it took nothing of what it was sent for \(timeout)")
     }
 
     /// Writes bytes that are none of the session's, as far as they go: a last word to a peer that speaks otherwise.

@@ -40,22 +40,6 @@ extension ServerConnection {
         peerWentTooFar(.slowHeaders)
     }
 
-    // MARK: Output
-
-    /// The socket has been full for a while: it has to have taken something meanwhile. A peer that reads and gives no
-    /// credit (a window of zero) keeps nothing in the socket, and may take as long as it wants.
-    func outputIsDue() {
-        guard !isUnsentEmpty, let timeout = shard.limits.writeStallTimeout else { return }
-        if let next = nextStallCheck(timeout) { return setAlarm(.stall, at: next) }
-        shard.faultLog.log(
-            .info,
-            "closing a connection whose peer takes nothing of what it is sent",
-            ["peer": "\(peer.address)", "timeout": "\(timeout)"]
-        )
-        try? SystemCalls.dropUnsentWhenClosed(descriptor)
-        close("it took nothing of what it was sent for \(timeout)")
-    }
-
     // MARK: Keepalive
 
     func checkKeepalive() {

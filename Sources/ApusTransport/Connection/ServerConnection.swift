@@ -9,7 +9,7 @@ internal import Logging
 /// Confined to its shard's loop.
 final class ServerConnection: HTTP2Connection {
     enum Alarm: UInt64, CaseIterable {
-        case handshake, shutdownPing, headers, stall, keepalive, idle, age
+        case handshake, shutdownPing, headers, keepalive, idle, age
     }
 
     private static let shutdownPingTimeout = Duration.seconds(5)
@@ -55,6 +55,7 @@ final class ServerConnection: HTTP2Connection {
             loop: shard.loop,
             framer: session,
             tls: tls,
+            writeStallTimeout: shard.limits.writeStallTimeout,
             queuedControlFramesMax: shard.limits.queuedControlFramesMax
         )
     }
@@ -198,9 +199,12 @@ final class ServerConnection: HTTP2Connection {
 
     override func outputRanDry() -> Bool { session.startHeldCalls() }
 
-    override func outputStalled() {
-        guard !isSet(.stall), let timeout = shard.limits.writeStallTimeout else { return }
-        setAlarm(.stall, at: firstStallCheck(timeout))
+    override func peerTookNothing(in timeout: Duration) {
+        shard.faultLog.log(
+            .info,
+            "closing a connection whose peer takes nothing of what it is sent",
+            ["peer": "\(peer.address)", "timeout": "\(timeout)"]
+        )
     }
 
     // MARK: Alarms
@@ -238,7 +242,6 @@ extension ServerConnection: TimerHandler {
             close("it \(what) within \(shard.limits.handshakeTimeout)")
         case .shutdownPing: finishDraining()
         case .headers: headersAreDue()
-        case .stall: outputIsDue()
         case .keepalive: checkKeepalive()
         case .idle: checkIdleness()
         case .age: becomeOld()

@@ -52,8 +52,8 @@ struct RecentHead {
         differs = false
     }
 
-    /// The head is complete. Says whether it was the same as the last; one without fields is the same as none, for
-    /// that nothing is remembered says nothing of what the last one was.
+    /// The head is complete. Says whether it was the same as the last; never of one without fields, because the last
+    /// may have had more than are remembered.
     mutating func finish() -> Bool {
         if isTooLong {
             isTooLong = false
